@@ -1,0 +1,180 @@
+# The test suites: how each is run, and how its tests are counted. Sourced by test_inside.sh.
+#
+# suite_NAME runs a suite; FILTER (empty: all) picks tests of it. It runs in a process of its own
+# with `set -e`, its output goes to the log. count_NAME LOG prints "PASSED FAILED" afterwards.
+
+# shellcheck shell=bash
+
+# In this order they run: what fails fast comes first.
+readonly all_suites=(unit gateway regress isolation isolation-without-lock pgtap tap)
+
+declare -rA suite_titles=(
+    [unit]='GoogleTest: the decisions, protocols and the network layer, without PostgreSQL'
+    [gateway]='unittest: the stand-in gateway, which judges the other suites'
+    [regress]='pg_regress: the SQL functions'
+    [isolation]='isolation specs: concurrent callbacks'
+    [isolation-without-lock]='isolation specs on a build without the lock: the order row arbitrates'
+    [pgtap]='pgTAP: schema, privileges, functions and their errors'
+    [tap]='TAP: real servers, workers and gateways'
+)
+
+# Far above what they take: a test that hangs must not hang the whole run.
+declare -rA suite_limits_s=(
+    [unit]=900 [gateway]=180 [regress]=300 [isolation]=300 [isolation-without-lock]=600
+    [pgtap]=300 [tap]=1500
+)
+
+# What is dispatched is the TAP suite's matter; here a worker would change rows under the tests.
+readonly quiet_server_settings=(
+    "shared_preload_libraries = 'payonce'" 'payonce.dispatch = off' 'fsync = off'
+)
+
+suite_unit() {
+    cmake -S "$source_dir" -B "$work/build-unit" -DCMAKE_BUILD_TYPE=RelWithDebInfo
+    cmake --build "$work/build-unit" --parallel "$build_jobs"
+    ctest --test-dir "$work/build-unit" --parallel "$build_jobs" --output-on-failure --timeout 300 \
+        --no-tests=error --output-junit "$log_dir/unit.xml" ${1:+--tests-regex "$1"}
+}
+
+# A disabled or skipped test has not passed.
+count_unit() {
+    [ -e "$log_dir/unit.xml" ] || : >"$log_dir/unit.xml"
+    awk '
+        function number_of(name) {
+            return match($0, "[ \t]" name "=\"[0-9]+\"") ? substr($0, RSTART + length(name) + 3) + 0 : 0
+        }
+        /<testcase / { exit }
+        {
+            tests += number_of("tests")
+            bad += number_of("failures") + number_of("disabled") + number_of("skipped")
+        }
+        END { print tests - bad, bad + 0 }' "$log_dir/unit.xml"
+}
+
+suite_gateway() {
+    cd "$source_dir/test/gateway"
+    python3 -B -m unittest discover --verbose --pattern 'test_*.py' ${1:+-k "$1"}
+}
+
+count_gateway() {
+    awk '
+        /^Ran [0-9]+ tests? in / { tests = $2 }
+        /^FAILED \(/ || /^OK \(/ {
+            while (match($0, /[a-z ]+=[0-9]+/)) {
+                split(substr($0, RSTART, RLENGTH), pair, "=")
+                if (pair[1] !~ /expected failures/) bad += pair[2]
+                $0 = substr($0, RSTART + RLENGTH)
+            }
+        }
+        END { print (tests > bad ? tests - bad : 0), bad + 0 }' "$1"
+}
+
+# run_installcheck FOLDER MAKE_VARIABLE...: against a server of the installation in use.
+run_installcheck() {
+    local folder=$1
+    shift
+    start_server "${quiet_server_settings[@]}"
+    make -C "$folder" --no-print-directory PG_CONFIG="$pg_config" "$@" installcheck || {
+        cat "$folder"/{,output_iso/}regression.diffs 2>/dev/null
+        return 1
+    }
+    stop_server
+}
+
+suite_regress() {
+    run_installcheck "$source_dir" ISOLATION= ${1:+REGRESS="$1"}
+}
+
+suite_isolation() {
+    run_installcheck "$source_dir" REGRESS= ${1:+ISOLATION="$1"}
+}
+
+# A second build and a second installation: the module without the lock is for this suite only.
+suite_isolation-without-lock() {
+    local folder=$work/src-without-lock
+    mkdir -p "$folder"
+    tar -C "$source_dir" --null --verbatim-files-from --files-from="$work/sources" -cf - |
+        tar -C "$folder" -xf -
+    use_installation pg-without-lock
+    copy_installation
+    build_and_install "$folder" PAYONCE_TEST_WITHOUT_LOCK=1
+    run_installcheck "$folder" PAYONCE_TEST_WITHOUT_LOCK=1 REGRESS= ${1:+ISOLATION="$1"}
+}
+
+# Up to version 15 pg_regress has lines of its own, then they are TAP.
+count_regress() {
+    awk '
+        /^(test | {5,}).* \.\.\. ok/ || /^ok [0-9]+ / { passed++ }
+        /^(test | {5,}).* \.\.\. (FAILED|failed)/ || /^not ok [0-9]+ / { failed++ }
+        END { print passed + 0, failed + 0 }' "$1"
+}
+
+count_isolation() { count_regress "$1"; }
+count_isolation-without-lock() { count_regress "$1"; }
+
+# files_of FOLDER SUFFIX FILTER: prints the test files whose names contain the filter.
+files_of() {
+    find "$1" -name "*$3*$2" -type f | LC_ALL=C sort
+}
+
+suite_pgtap() {
+    local -a files
+    mapfile -t files < <(files_of "$source_dir/test/pgtap" .sql "$1")
+    start_server "${quiet_server_settings[@]}"
+    createdb payonce_pgtap
+    PGDATABASE=payonce_pgtap run_prove pg_prove "${files[@]}"
+    stop_server
+}
+
+suite_tap() {
+    local -a files
+    mapfile -t files < <(files_of "$source_dir/test/tap" .pl "$1")
+    local pgxs
+    pgxs=$(dirname "$("$pg_config" --pgxs)")/../..
+    # PostgreSQL's modules take these from the environment, their names differ by version.
+    export TESTDIR=$work/t TESTDATADIR=$work/t/tmp_check TESTLOGDIR=$work/t/tmp_check/log
+    export PG_REGRESS=$pgxs/src/test/regress/pg_regress PG_TEST_PORT_DIR=$work/t/ports
+    export PERL5LIB=$pgxs/src/test/perl:$source_dir/test/tap
+    export PAYONCE_GATEWAY=$source_dir/test/gateway/stand_in_gateway.py
+    unset PGHOST PGPORT PGUSER PGDATABASE
+    cd "$source_dir"
+    trap 'show_logs_of_failed "${files[@]}"; exit 1' TERM
+    run_prove prove --jobs "$build_jobs" "${files[@]}" || {
+        show_logs_of_failed "${files[@]}"
+        return 1
+    }
+}
+
+# show_logs_of_failed FILE...: why a TAP script failed, or hangs, is in a log of its own.
+show_logs_of_failed() {
+    local file printed log
+    for file in "$@"; do
+        printed=$PERL_TEST_HARNESS_DUMP_TAP$file
+        log=$work/t/tmp_check/log/regress_log_$(basename "$file" .pl)
+        [ -e "$log" ] || continue
+        if ! grep -q '^1\.\.[1-9]' "$printed" 2>/dev/null || grep -q '^not ok' "$printed"; then
+            echo "the end of $log:"
+            tail -n 40 "$log"
+        fi
+    done
+}
+
+# run_prove PROGRAM ARGUMENT...: what every test file printed is kept, to be counted.
+run_prove() {
+    export PERL_TEST_HARNESS_DUMP_TAP=$log_dir/$suite
+    rm -rf -- "$PERL_TEST_HARNESS_DUMP_TAP"
+    mkdir -p "$PERL_TEST_HARNESS_DUMP_TAP"
+    "$1" --timer --failures --comments "${@:2}"
+}
+
+# A skipped test has not passed.
+count_tap_files() {
+    find "$1" -type f -exec cat {} + 2>/dev/null | awk '
+        /^ok / && !/# *[Ss][Kk][Ii][Pp]/ { passed++ }
+        /^ok .*# *[Ss][Kk][Ii][Pp]/ || /^1\.\.0/ { failed++ }
+        /^not ok / && !/# *TODO/ { failed++ }
+        END { print passed + 0, failed + 0 }'
+}
+
+count_pgtap() { count_tap_files "$log_dir/pgtap"; }
+count_tap() { count_tap_files "$log_dir/tap"; }

@@ -1,0 +1,91 @@
+#!/bin/bash
+# Runs the test suites in the work directory, and ends with the line `N passed, N failed`.
+# Started by scripts/test.
+set -euo pipefail
+
+# shellcheck source=scripts/lib/inside.sh
+. "$(dirname "${BASH_SOURCE[0]}")/inside.sh"
+# shellcheck source=scripts/lib/suites.sh
+. "$source_dir/scripts/lib/suites.sh"
+
+total_passed=0
+total_failed=0
+failed_suites=()
+
+# wait_with_progress LOG LIMIT_S: waits for the running group; on a terminal the time and the log's
+# last line are shown meanwhile, elsewhere a sign of life every minute.
+wait_with_progress() {
+    local log=$1 limit_s=$2 start=$SECONDS said=0 elapsed status=0 last
+    while kill -0 "$running_group" 2>/dev/null; do
+        sleep 0.2
+        elapsed=$((SECONDS - start))
+        if [ "$elapsed" -ge "$limit_s" ]; then
+            end_running_group
+            echo "This suite took longer than $limit_s s and was ended." >>"$log"
+            status=124
+            break
+        elif [ -t 1 ] && [ "$elapsed" -gt "$said" ]; then
+            last=$(tail -n 1 "$log" | tr -cd '[:print:]')
+            printf '\r\e[K%s  %d s  %.60s%s' "$dim" "$elapsed" "$last" "$plain"
+            said=$elapsed
+        elif [ $((elapsed / 60)) -gt $((said / 60)) ]; then
+            echo "  still running after $elapsed s"
+            said=$elapsed
+        fi
+    done
+    [ ! -t 1 ] || printf '\r\e[K'
+    [ "$status" -ne 0 ] || wait "$running_group" || status=$?
+    running_group=
+    return "$status"
+}
+
+# run_suite NAME FILTER
+run_suite() {
+    suite=$1
+    local log=$log_dir/$suite.log start=$SECONDS status=0 passed failed
+    printf '%s%s%s  %s\n' "$bold" "$suite" "$plain" "${suite_titles[$suite]}"
+    start_in_background "$log" "suite_$suite" "$2"
+    wait_with_progress "$log" "${suite_limits_s[$suite]}" || status=$?
+    stop_everything >>"$log_dir/cleanup.log" 2>&1
+    read -r passed failed < <("count_$suite" "$log")
+    # What did not get as far as a test failed too.
+    if [ "$failed" -eq 0 ] && { [ "$status" -ne 0 ] || [ "$passed" -eq 0 ]; }; then
+        failed=1
+        [ "$status" -ne 0 ] || echo "No test was run." >>"$log"
+    fi
+    total_passed=$((total_passed + passed))
+    total_failed=$((total_failed + failed))
+    report_suite "$log" "$passed" "$failed" $((SECONDS - start))
+}
+
+report_suite() {
+    local log=$1 passed=$2 failed=$3 elapsed_s=$4
+    if [ "$failed" -eq 0 ]; then
+        printf '  %sok%s  %d tests in %d s\n' "$green" "$plain" "$passed" "$elapsed_s"
+        return
+    fi
+    failed_suites+=("$suite")
+    show_end_of "$log" 120
+    printf '  %sFAILED%s  %d of %d tests in %d s\n' \
+        "$red" "$plain" "$failed" $((passed + failed)) "$elapsed_s"
+}
+
+finish() {
+    closing_line="$total_passed passed, $total_failed failed"
+    if [ "${#failed_suites[@]}" -gt 0 ]; then
+        printf '%sfailed: %s%s\n' "$red" "${failed_suites[*]}" "$plain"
+    fi
+    [ "$total_failed" -eq 0 ]
+}
+
+chosen=("$@")
+[ "${#chosen[@]}" -gt 0 ] || chosen=("${all_suites[@]}")
+
+closing_line='0 passed, 1 failed'
+build_payonce
+for choice in "${chosen[@]}"; do
+    filter=
+    [[ $choice != *:* ]] || filter=${choice#*:}
+    run_suite "${choice%%:*}" "$filter"
+done
+finish

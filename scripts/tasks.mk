@@ -1,0 +1,34 @@
+# The tasks that are not PGXS's.
+
+help:
+	@echo 'make               build the extension for the server of PG_CONFIG'
+	@echo 'make install       install it there'
+	@echo 'make installcheck  pg_regress and isolation specs against a running server that has it'
+	@echo 'make unit          GoogleTest suites of core and net'
+	@echo 'make lint          format, dependency rule, clang-tidy, cppcheck'
+	@echo 'make format        reformat the C++ sources'
+	@echo 'make demo          the two-phone story on a scratch server (scripts/demo)'
+	@echo 'make test          every suite on scratch servers (scripts/test)'
+	@echo 'make bench         commit-to-wire latency on a scratch server (scripts/bench)'
+
+demo:
+	scripts/demo
+
+test:
+	scripts/test
+
+bench:
+	scripts/bench
+
+unit:
+	cmake -S . -B build -DCMAKE_BUILD_TYPE=RelWithDebInfo
+	cmake --build build -j 2
+	ctest --test-dir build --output-on-failure
+
+lint:
+	scripts/lint
+
+format:
+	clang-format -i $(shell git ls-files -co --exclude-standard '*.h' '*.cpp')
+
+.PHONY: help demo test bench unit lint format clean-dependencies

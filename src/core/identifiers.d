@@ -1,0 +1,2 @@
+src/core/identifiers.o: src/core/identifiers.cpp src/core/identifiers.h
+src/core/identifiers.h:

@@ -1,0 +1,2 @@
+src/core/states.o: src/core/states.cpp src/core/states.h
+src/core/states.h:

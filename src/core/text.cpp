@@ -1,0 +1,75 @@
+#include "core/text.h"
+
+#include <cstdint>
+
+namespace payonce::core {
+namespace {
+
+std::uint8_t byte_at(std::string_view text, std::size_t index) {
+    return static_cast<std::uint8_t>(text[index]);
+}
+
+// The length of the well-formed UTF-8 sequence at `at`, or 0 (overlong, surrogate, above U+10FFFF).
+std::size_t sequence_length(std::string_view text, std::size_t at) {
+    const std::uint8_t lead = byte_at(text, at);
+    if (lead < 0x80) {
+        return 1;
+    }
+    const std::size_t length = lead >= 0xF0 ? 4 : lead >= 0xE0 ? 3 : 2;
+    if (lead < 0xC2 || lead > 0xF4 || at + length > text.size()) {
+        return 0;
+    }
+    for (std::size_t i = 1; i < length; ++i) {
+        if ((byte_at(text, at + i) & 0xC0) != 0x80) {
+            return 0;
+        }
+    }
+    const std::uint8_t second = byte_at(text, at + 1);
+    const bool refused = (lead == 0xE0 && second < 0xA0) || (lead == 0xED && second > 0x9F) ||
+                         (lead == 0xF0 && second < 0x90) || (lead == 0xF4 && second > 0x8F);
+    return refused ? 0 : length;
+}
+
+}  // namespace
+
+std::string clean_text(std::string_view bytes, std::size_t max_bytes) {
+    std::string clean;
+    clean.reserve(bytes.size() < max_bytes ? bytes.size() : max_bytes);
+    std::size_t at = 0;
+    while (at < bytes.size() && clean.size() < max_bytes) {
+        const std::size_t length = sequence_length(bytes, at);
+        if (length > 1) {
+            if (clean.size() + length > max_bytes) {
+                break;
+            }
+            clean.append(bytes, at, length);
+            at += length;
+            continue;
+        }
+        const std::uint8_t byte = byte_at(bytes, at);
+        const bool control = byte < 0x20 || byte == 0x7F;
+        clean.push_back(length == 0 ? '?' : control ? ' ' : bytes[at]);
+        ++at;
+    }
+    return clean;
+}
+
+std::string percent_encode(std::string_view text) {
+    constexpr std::string_view unreserved =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~";
+    constexpr std::string_view digits = "0123456789ABCDEF";
+    std::string encoded;
+    for (const char c : text) {
+        if (unreserved.find(c) != std::string_view::npos) {
+            encoded.push_back(c);
+            continue;
+        }
+        const auto byte = static_cast<std::uint8_t>(c);
+        encoded.push_back('%');
+        encoded.push_back(digits[byte >> 4]);
+        encoded.push_back(digits[byte & 0x0F]);
+    }
+    return encoded;
+}
+
+}  // namespace payonce::core

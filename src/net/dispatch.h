@@ -1,0 +1,110 @@
+// Carries refunds to their gateways: builds the requests through core's gateways, sends them
+// through the HTTP client, and gives back what each gateway said. Decides nothing about a refund;
+// keeps within each gateway's limits of concurrency and rate.
+//
+// Answers stay here, and count as in flight, until the owner has recorded them: so what is in
+// memory is bounded even while nothing can be recorded.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/gateway_answer.h"
+#include "core/gateways/http.h"
+#include "core/limiter.h"
+#include "net/http_client.h"
+#include "net/openssl_crypto.h"
+
+namespace payonce::net {
+
+struct GatewaySetup {
+    std::string name;
+    core::http_gateway::Config config;
+    std::string ca_file;
+    int timeout_ms = 0;
+    int max_in_flight = 1;
+    int rate_limit_per_s = 0;  // 0: none
+};
+
+// One attempt of one refund, as claimed: UTF-8, amounts in minor units.
+struct Call {
+    std::string gateway;
+    core::CallKind kind = core::CallKind::refund;
+    std::string refund_no;
+    std::string payment_id;
+    std::string order_id;
+    std::string transaction_id;  // empty: unknown
+    std::string currency;
+    std::string reason;
+    std::int64_t amount = 0;
+    std::int32_t attempt = 0;
+    core::Microseconds claimed_at = 0;
+};
+
+struct FinishedCall {
+    Call call;
+    core::GatewayAnswer answer;
+    int http_status = 0;  // 0: none came
+    std::int64_t duration_us = 0;
+    // The owner's note: not before this time is it worth trying to record it again.
+    core::Microseconds retry_at = 0;
+    std::int32_t failures = 0;  // the owner's note: how often recording it failed
+};
+
+// The time, twice: for limits, and for what is signed.
+struct DispatchTime {
+    core::Microseconds now = 0;
+    std::int64_t unix_s = 0;
+};
+
+class Dispatcher {
+  public:
+    explicit Dispatcher(const HttpClientLimits& limits);
+
+    // The gateways from now on. What is in flight to one that is gone is finished as it was begun.
+    void configure(std::vector<GatewaySetup> setups, core::Microseconds now);
+
+    // How many calls to the gateway may start now; 0 for an unknown one.
+    int allowance(const std::string& gateway, core::Microseconds now);
+    // When the gateway's rate allows the next call.
+    core::Microseconds next_token_at(const std::string& gateway, core::Microseconds now) const;
+    // In flight or not recorded yet.
+    int in_flight(const std::string& gateway) const;
+    int current_limit(const std::string& gateway) const;
+
+    // Begins a call. Whatever prevents it is a finished call with the verdict not_sent.
+    void start(Call call, DispatchTime time);
+
+    int event_fd() const { return client_.event_fd(); }
+    int timeout_ms() const { return client_.timeout_ms(); }
+    void advance(core::Microseconds now);
+
+    std::deque<FinishedCall>& finished() { return finished_; }
+    // The owner has recorded (or given up) the finished call at this index.
+    void release(std::size_t index);
+    std::size_t transfers() const { return calls_.size(); }
+
+  private:
+    struct Gateway {
+        GatewaySetup setup;
+        core::Limiter limiter;
+        int in_flight = 0;
+        bool configured = false;
+    };
+
+    std::string send(std::uint64_t id, const Call& call, DispatchTime time);
+    void finish_unsent(Call call, std::string error);
+
+    HttpClient client_;
+    OpensslCrypto crypto_;
+    std::map<std::string, Gateway> gateways_;
+    std::map<std::uint64_t, Call> calls_;
+    std::deque<FinishedCall> finished_;
+    std::uint64_t next_id_ = 1;
+};
+
+}  // namespace payonce::net

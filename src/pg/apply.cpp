@@ -1,0 +1,111 @@
+#include "pg/apply.h"
+
+#include "core/refund.h"
+#include "pg/dispatch_bridge.h"
+#include "pg/evidence.h"
+#include "pg/lock.h"
+#include "pg/pg.h"
+#include "pg/refund_result.h"
+#include "pg/settings.h"
+#include "pg/statement.h"
+#include "pg/store.h"
+
+namespace payonce::pg {
+namespace {
+
+Statement select_exists = {"SELECT 1 FROM {s}.t_refund WHERE refund_no = $1", 1, {TEXTOID}};
+
+// A gateway's words come in UTF-8; what the database's encoding may lack becomes '?'.
+std::string_view in_server_encoding(std::string_view utf8) {
+    if (GetDatabaseEncoding() == PG_UTF8) {
+        return utf8;
+    }
+    char* copy = pnstrdup(utf8.data(), utf8.size());
+    for (char* at = copy; *at != '\0'; ++at) {
+        if (IS_HIGHBIT_SET(*at)) {
+            *at = '?';
+        }
+    }
+    return copy;
+}
+
+// The refund's number and the like came from the database as UTF-8.
+std::string_view from_utf8(std::string_view utf8) {
+    return pg_any_to_server(pnstrdup(utf8.data(), utf8.size()), static_cast<int>(utf8.size()),
+                            PG_UTF8);
+}
+
+void record_call(const char* schema, const bridge::Finished& finished, std::string_view refund_no,
+                 bool applied) {
+    Evidence evidence;
+    evidence.refund_no = refund_no;
+    evidence.gateway = finished.call.gateway;
+    evidence.attempt = finished.call.attempt;
+    evidence.call = finished.call.kind;
+    evidence.started_at = finished.call.claimed_at;
+    evidence.duration_ms = static_cast<double>(finished.duration_us) / 1000.0;
+    evidence.http_status = finished.http_status;
+    evidence.verdict = core::name_of(finished.answer.verdict);
+    evidence.gateway_refund_id = in_server_encoding(finished.gateway_refund_id);
+    evidence.error = in_server_encoding(finished.error);
+    evidence.applied = applied;
+    write_evidence(schema, evidence);
+}
+
+bool refund_exists(const char* schema, std::string_view refund_no) {
+    Parameters parameters;
+    parameters.add(refund_no);
+    return run(select_exists, schema, parameters) > 0;
+}
+
+core::RefundStep decide_step(const RefundRow& refund, const bridge::Finished& finished,
+                             std::int64_t lease_owner, TimestampTz now) {
+    const bool holds_lease =
+        refund.lease_owner == lease_owner && refund.attempts == finished.call.attempt;
+    core::Moment moment;
+    moment.now = now;
+    moment.random = pg_prng_uint64(&pg_global_prng_state);
+    return core::after_answer(refund.facts(now), finished.call.kind, finished.answer, holds_lease,
+                              retry_policy(), moment);
+}
+
+RefundNews news_of(const bridge::Finished& finished, const core::RefundStep& step) {
+    RefundNews news;
+    if (!finished.gateway_refund_id.empty()) {
+        news.gateway_refund_id = in_server_encoding(finished.gateway_refund_id);
+    }
+    if (step.status != core::RefundStatus::refunded && !finished.error.empty()) {
+        news.last_error = in_server_encoding(finished.error);
+    }
+    if (step.status == core::RefundStatus::attention && !news.last_error) {
+        news.last_error = "the time for retries is used up";
+    }
+    return news;
+}
+
+}  // namespace
+
+Applied apply_finished(const char* schema, std::int64_t lease_owner, std::size_t index) {
+    const bridge::Finished finished = bridge::finished(index);
+    const std::string_view refund_no = from_utf8(finished.call.refund_no);
+    if (!try_lock_order(from_utf8(finished.call.order_id))) {
+        return Applied::locked;
+    }
+    PaymentRow payment;
+    RefundRow refund;
+    if (!read_payment(schema, from_utf8(finished.call.payment_id), RowLock::skip, &payment) ||
+        !read_refund(schema, refund_no, RowLock::skip, &refund)) {
+        if (refund_exists(schema, refund_no)) {
+            return Applied::locked;
+        }
+        record_call(schema, finished, refund_no, false);
+        return Applied::recorded;
+    }
+    const TimestampTz now = GetCurrentTransactionStartTimestamp();
+    const core::RefundStep step = decide_step(refund, finished, lease_owner, now);
+    apply_refund_step(schema, refund, step, news_of(finished, step), now);
+    record_call(schema, finished, refund_no, !step.changes_nothing);
+    return Applied::recorded;
+}
+
+}  // namespace payonce::pg

@@ -1,0 +1,51 @@
+// Claims refunds for sending: the intent, made durable before any byte leaves.
+#pragma once
+
+#include <cstdint>
+
+#include "pg/gateway_config.h"
+#include "pg/pg.h"
+
+namespace payonce::pg {
+
+// What a claim left behind, for the worker's plans.
+struct ClaimResult {
+    int claimed;
+    // More is due than could be claimed: look again as soon as answers free some room.
+    bool more_due;
+    // When the next refund falls due, or the rate allows the next; `never` when nothing is known to
+    // wait.
+    TimestampTz next_due;
+};
+
+inline constexpr TimestampTz never = PG_INT64_MAX;
+
+// One claimed attempt: palloc'd in the context that was current at claim().
+struct ClaimedCall {
+    const char* gateway;
+    bool query;
+    const char* refund_no;
+    const char* payment_id;
+    const char* order_id;
+    const char* transaction_id;  // empty: unknown
+    const char* currency;
+    const char* reason;
+    std::int64_t amount;
+    int attempt;
+    TimestampTz claimed_at;
+};
+
+// Inside a transaction of the worker: leases what is due and within each gateway's limits, at most
+// payonce.batch_size. The calls may start once the transaction is committed and durable.
+ClaimResult claim(const char* schema, std::int64_t lease_owner, const GatewayConfig* gateways,
+                  int gateway_count, List** calls);
+
+// Puts refunds of gateways that cannot be used into attention, each with the reason. Returns how
+// many; at most payonce.batch_size. What is locked is left for the next time.
+int give_up_unreachable(const char* schema, const GatewayConfig* gateways, int gateway_count);
+
+// Ends leases whose holder is gone: those of other workers, and expired ones. The gateway will be
+// asked before anything is sent again.
+int recover_lost_leases(const char* schema, std::int64_t lease_owner);
+
+}  // namespace payonce::pg

@@ -1,0 +1,16 @@
+src/pg/dispatch_bridge.o: src/pg/dispatch_bridge.cpp \
+ src/pg/dispatch_bridge.h src/core/gateway_answer.h src/core/refund.h \
+ src/core/states.h src/net/dispatch.h src/core/gateways/http.h \
+ src/core/crypto_port.h src/core/http_message.h src/core/limiter.h \
+ src/net/http_client.h src/net/openssl_crypto.h
+src/pg/dispatch_bridge.h:
+src/core/gateway_answer.h:
+src/core/refund.h:
+src/core/states.h:
+src/net/dispatch.h:
+src/core/gateways/http.h:
+src/core/crypto_port.h:
+src/core/http_message.h:
+src/core/limiter.h:
+src/net/http_client.h:
+src/net/openssl_crypto.h:

@@ -1,0 +1,77 @@
+// Where the worker (PostgreSQL's phase: may ereport) meets net's Dispatcher (C++'s phase: may
+// throw). Every function here is noexcept, takes and gives plain data, and calls nothing of
+// PostgreSQL.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string_view>
+
+#include "core/gateway_answer.h"
+#include "core/refund.h"
+
+namespace payonce::pg::bridge {
+
+struct Gateway {
+    std::string_view name;
+    std::string_view url;
+    std::string_view ca_file;
+    std::string_view bearer_token;
+    std::string_view signing_secret;
+    int timeout_ms = 0;
+    int max_in_flight = 1;
+    int rate_limit_per_s = 0;
+};
+
+// UTF-8 throughout.
+struct Call {
+    std::string_view gateway;
+    core::CallKind kind = core::CallKind::refund;
+    std::string_view refund_no;
+    std::string_view payment_id;
+    std::string_view order_id;
+    std::string_view transaction_id;
+    std::string_view currency;
+    std::string_view reason;
+    std::int64_t amount = 0;
+    std::int32_t attempt = 0;
+    core::Microseconds claimed_at = 0;
+};
+
+// The views live until the call is released.
+struct Finished {
+    Call call;
+    core::AnswerFacts answer;
+    std::string_view gateway_refund_id;
+    std::string_view error;
+    int http_status = 0;
+    std::int64_t duration_us = 0;
+    core::Microseconds retry_at = 0;
+    std::int32_t failures = 0;
+};
+
+// Once in a worker's life. False: curl or memory is not to be had.
+bool open_engine() noexcept;
+int event_fd() noexcept;
+int timeout_ms() noexcept;
+// False: out of memory; answers may have been lost, their leases will run out.
+bool advance(core::Microseconds now) noexcept;
+
+bool configure(const Gateway* gateways, int count, core::Microseconds now) noexcept;
+int allowance(std::string_view gateway, core::Microseconds now) noexcept;
+core::Microseconds next_token_at(std::string_view gateway, core::Microseconds now) noexcept;
+int in_flight(std::string_view gateway) noexcept;
+int current_limit(std::string_view gateway) noexcept;
+int transfers() noexcept;
+
+// False: nothing was sent, and nobody will answer.
+bool start(const Call& call, core::Microseconds now, std::int64_t unix_s) noexcept;
+
+std::size_t finished_count() noexcept;
+Finished finished(std::size_t index) noexcept;
+// Recording failed or had to be put off: keep the answer, not to be tried before `retry_at`.
+void defer(std::size_t index, core::Microseconds retry_at, bool failed) noexcept;
+void release(std::size_t index) noexcept;
+
+}  // namespace payonce::pg::bridge

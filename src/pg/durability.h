@@ -1,0 +1,22 @@
+// What must be on disk, and on the synchronous standbys, before anybody relies on it.
+#pragma once
+
+#include <cstdint>
+
+#include "pg/pg.h"
+
+namespace payonce::pg {
+
+// Raises synchronous_commit to at least `on` until the end of the transaction: an acknowledged
+// callback is never lost, whatever the application has set.
+void require_durable_commit();
+
+// For an answer that rests on rows which may be visible although no standby has them yet: has this
+// transaction's commit wait for the standbys too. Does nothing where none are configured.
+void rely_on_visible_rows();
+
+// True once the synchronous standbys (where configured) have everything up to `lsn`. A wait that
+// was cancelled ends a commit without that; the worker asks here before a byte leaves.
+bool standbys_have(XLogRecPtr lsn);
+
+}  // namespace payonce::pg

@@ -1,0 +1,194 @@
+#include "pg/gateway_config.h"
+
+#include <cctype>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+
+#include "pg/pg.h"
+#include "pg/settings.h"
+#include "pg/statement.h"
+
+namespace payonce::pg {
+namespace {
+
+constexpr int max_secret_file_bytes = 64 * 1024;
+
+bool is_payonce_wrapper(Oid wrapper) {
+    return getExtensionOfObject(ForeignDataWrapperRelationId, wrapper) ==
+           extension_oid_or_invalid();
+}
+
+const char* option_value(List* options, const char* name) {
+    ListCell* cell = nullptr;
+    foreach (cell, options) {
+        DefElem* option = static_cast<DefElem*>(lfirst(cell));
+        if (std::strcmp(option->defname, name) == 0) {
+            return defGetString(option);
+        }
+    }
+    return nullptr;
+}
+
+int int_option(List* options, const char* name, int otherwise, int flags) {
+    const char* value = option_value(options, name);
+    int parsed = 0;
+    return value != nullptr && parse_int(value, &parsed, flags, nullptr) ? parsed : otherwise;
+}
+
+bool bool_option(List* options, const char* name) {
+    const char* value = option_value(options, name);
+    bool parsed = false;
+    return value != nullptr && parse_bool(value, &parsed) && parsed;
+}
+
+List* mapping_options_of(Oid user, Oid server, bool* found) {
+    HeapTuple tuple =
+        SearchSysCache2(USERMAPPINGUSERSERVER, ObjectIdGetDatum(user), ObjectIdGetDatum(server));
+    *found = HeapTupleIsValid(tuple);
+    if (!*found) {
+        return NIL;
+    }
+    bool is_null = false;
+    const Datum options =
+        SysCacheGetAttr(USERMAPPINGUSERSERVER, tuple, Anum_pg_user_mapping_umoptions, &is_null);
+    List* list = is_null ? NIL : untransformRelOptions(options);
+    ReleaseSysCache(tuple);
+    return list;
+}
+
+// The mapping of the worker's role, or PUBLIC's. GetUserMapping would raise where there is none.
+List* mapping_options(Oid role, Oid server) {
+    bool found = false;
+    List* options = mapping_options_of(role, server, &found);
+    return found ? options : mapping_options_of(InvalidOid, server, &found);
+}
+
+// The file's text without blanks at its end; null, and a problem, when it cannot be read.
+const char* read_secret_file(const char* path, const char** problem) {
+    FILE* file = AllocateFile(path, "r");
+    if (file == nullptr) {
+        *problem = psprintf("the file \"%s\" cannot be read: %s", path, strerror(errno));
+        return nullptr;
+    }
+    char* content = static_cast<char*>(palloc(max_secret_file_bytes + 1));
+    std::size_t length = std::fread(content, 1, max_secret_file_bytes, file);
+    const bool whole = std::ferror(file) == 0 && std::feof(file) != 0;
+    FreeFile(file);
+    if (!whole) {
+        *problem = psprintf("the file \"%s\" cannot be read whole", path);
+        return nullptr;
+    }
+    while (length > 0 && std::isspace(static_cast<unsigned char>(content[length - 1])) != 0) {
+        --length;
+    }
+    content[length] = '\0';
+    return content;
+}
+
+const char* secret_option(List* options, const char* name, const char** problem) {
+    const char* value = option_value(options, name);
+    const char* path = option_value(options, psprintf("%s_file", name));
+    return value == nullptr && path != nullptr ? read_secret_file(path, problem) : value;
+}
+
+// Who owns a server can point its url elsewhere, so only those are trusted who could take the
+// secrets anyway.
+bool is_trusted_owner(Oid owner, Oid role) {
+    return owner == role || superuser_arg(owner);
+}
+
+GatewayConfig load_gateway(const ForeignServer* server, Oid role, bool with_secrets) {
+    GatewayConfig config = {};
+    config.name = pstrdup(server->servername);
+    config.url = option_value(server->options, "url");
+    config.ca_file = option_value(server->options, "ca_file");
+    config.timeout_ms =
+        int_option(server->options, "timeout", settings.request_timeout_ms, GUC_UNIT_MS);
+    config.max_in_flight =
+        int_option(server->options, "max_in_flight", default_gateway_max_in_flight, 0);
+    config.rate_limit_per_s = int_option(server->options, "rate_limit", no_rate_limit, 0);
+    config.paused = bool_option(server->options, "paused");
+    if (config.url == nullptr) {
+        config.url = "";
+        config.problem = psprintf("server \"%s\" has no url", config.name);
+    } else if (!is_trusted_owner(server->owner, role)) {
+        config.problem = psprintf(
+            "server \"%s\" is owned by neither a superuser nor the worker's role", config.name);
+    } else if (with_secrets) {
+        List* options = mapping_options(role, server->serverid);
+        config.bearer_token = secret_option(options, "bearer_token", &config.problem);
+        config.signing_secret = secret_option(options, "signing_secret", &config.problem);
+    }
+    return config;
+}
+
+Oid extension_owner(Oid extension) {
+    Relation catalog = table_open(ExtensionRelationId, AccessShareLock);
+    ScanKeyData key;
+    ScanKeyInit(&key, Anum_pg_extension_oid, BTEqualStrategyNumber, F_OIDEQ,
+                ObjectIdGetDatum(extension));
+    SysScanDesc scan = systable_beginscan(catalog, ExtensionOidIndexId, true, nullptr, 1, &key);
+    HeapTuple tuple = systable_getnext(scan);
+    const Oid owner = HeapTupleIsValid(tuple)
+                          ? reinterpret_cast<Form_pg_extension>(GETSTRUCT(tuple))->extowner
+                          : InvalidOid;
+    systable_endscan(scan);
+    table_close(catalog, AccessShareLock);
+    return owner;
+}
+
+}  // namespace
+
+GatewayConfig* load_gateways(Oid role, bool with_secrets, int* count) {
+    Relation catalog = table_open(ForeignServerRelationId, AccessShareLock);
+    SysScanDesc scan = systable_beginscan(catalog, InvalidOid, false, nullptr, 0, nullptr);
+    List* servers = NIL;
+    HeapTuple tuple = nullptr;
+    while (HeapTupleIsValid(tuple = systable_getnext(scan))) {
+        const auto* row = reinterpret_cast<Form_pg_foreign_server>(GETSTRUCT(tuple));
+        if (is_payonce_wrapper(row->srvfdw)) {
+            servers = lappend_oid(servers, row->oid);
+        }
+    }
+    systable_endscan(scan);
+    table_close(catalog, AccessShareLock);
+
+    *count = list_length(servers);
+    auto* configs = static_cast<GatewayConfig*>(
+        palloc0(sizeof(GatewayConfig) * static_cast<std::size_t>(*count + 1)));
+    int index = 0;
+    ListCell* cell = nullptr;
+    foreach (cell, servers) {
+        configs[index++] = load_gateway(GetForeignServer(lfirst_oid(cell)), role, with_secrets);
+    }
+    return configs;
+}
+
+const char* gateway_blocked_by(const char* name, Oid role) {
+    const ForeignServer* server = GetForeignServerByName(name, true);
+    if (server == nullptr) {
+        return psprintf("there is no server \"%s\"", name);
+    }
+    if (!is_payonce_wrapper(server->fdwid)) {
+        return psprintf("server \"%s\" is not of a payonce wrapper", name);
+    }
+    const GatewayConfig config = load_gateway(server, role, false);
+    if (config.problem != nullptr) {
+        return config.problem;
+    }
+    return config.paused ? psprintf("server \"%s\" is paused", name) : nullptr;
+}
+
+Oid worker_role() {
+    const Oid extension = extension_oid_or_invalid();
+    if (!OidIsValid(extension)) {
+        return InvalidOid;
+    }
+    if (settings.role != nullptr && settings.role[0] != '\0') {
+        return get_role_oid(settings.role, true);
+    }
+    return extension_owner(extension);
+}
+
+}  // namespace payonce::pg

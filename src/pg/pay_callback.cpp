@@ -1,0 +1,176 @@
+// pay_callback: decides one callback of a gateway, under the order's lock.
+#include "core/decide.h"
+
+#include <optional>
+#include <string_view>
+
+#include "pg/arguments.h"
+#include "pg/durability.h"
+#include "pg/lock.h"
+#include "pg/pg.h"
+#include "pg/settings.h"
+#include "pg/statement.h"
+#include "pg/store.h"
+
+namespace payonce::pg {
+namespace {
+
+struct Callback {
+    std::string_view payment_id;
+    core::PaymentNews news;
+};
+
+Callback read_arguments(FunctionCallInfo fcinfo) {
+    Callback callback;
+    callback.payment_id = required_text(fcinfo, 0, "out_order_no");
+    check_payment_id(callback.payment_id, "out_order_no");
+    callback.news.success = required_bool(fcinfo, 1, "pay_success");
+    callback.news.paid_amount = optional_int64(fcinfo, 2);
+    if (callback.news.paid_amount) {
+        check_amount(*callback.news.paid_amount, "paid_amount");
+    }
+    callback.news.paid_currency = optional_text(fcinfo, 3);
+    if (callback.news.paid_currency) {
+        check_currency(*callback.news.paid_currency, "paid_currency");
+    }
+    callback.news.transaction_id = optional_text(fcinfo, 4);
+    if (callback.news.transaction_id) {
+        check_transaction_id(*callback.news.transaction_id, "transaction_id");
+    }
+    return callback;
+}
+
+struct Rows {
+    OrderRow order;
+    PaymentRow payment;
+};
+
+void read_rows(const char* schema, std::string_view order_id, std::string_view payment_id,
+               RowLock lock, Rows* rows) {
+    // The order first: locks are taken in the same order everywhere.
+    if (!read_order(schema, order_id, lock, &rows->order) ||
+        !read_payment(schema, payment_id, lock, &rows->payment) ||
+        rows->payment.order_id != order_id) {
+        ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+                        errmsg("payment \"%.*s\" was deleted or moved to another order meanwhile",
+                               static_cast<int>(payment_id.size()), payment_id.data()),
+                        errdetail("Nothing was recorded."), errhint("Call again.")));
+    }
+}
+
+core::Decision decide_on(const Rows& rows, const core::PaymentNews& news) {
+    const core::OrderFacts order{rows.order.status, rows.order.price, rows.order.currency};
+    const core::PaymentFacts payment{rows.payment.status, rows.payment.price, rows.payment.currency,
+                                     rows.payment.transaction_id};
+    return core::decide(order, payment, news, late_policy());
+}
+
+const char* attention_words(core::AttentionReason reason, const Rows& rows,
+                            const core::PaymentNews& news) {
+    const PaymentRow& payment = rows.payment;
+    switch (reason) {
+        case core::AttentionReason::none:
+            break;
+        case core::AttentionReason::second_transaction: {
+            const std::string_view first = payment.transaction_id.value_or("");
+            const std::string_view second = news.transaction_id.value_or("");
+            return psprintf("conflict: paid as transaction %.*s and again as %.*s",
+                            static_cast<int>(first.size()), first.data(),
+                            static_cast<int>(second.size()), second.data());
+        }
+        case core::AttentionReason::amount_differs: {
+            const std::string_view currency = news.paid_currency.value_or(payment.currency);
+            return psprintf("mismatch: %lld %.*s arrived, %lld %.*s was asked for",
+                            static_cast<long long>(news.paid_amount.value_or(payment.price)),
+                            static_cast<int>(currency.size()), currency.data(),
+                            static_cast<long long>(payment.price),
+                            static_cast<int>(payment.currency.size()), payment.currency.data());
+        }
+        case core::AttentionReason::order_differs:
+            return psprintf(
+                "mismatch: the payment is of %lld %.*s, its order of %lld %.*s",
+                static_cast<long long>(payment.price), static_cast<int>(payment.currency.size()),
+                payment.currency.data(), static_cast<long long>(rows.order.price),
+                static_cast<int>(rows.order.currency.size()), rows.order.currency.data());
+        case core::AttentionReason::late_payment:
+            return "late: paid after the order was closed";
+    }
+    return nullptr;
+}
+
+void write_decision(const char* schema, const core::Decision& decision, const Rows& rows,
+                    const core::PaymentNews& news) {
+    PaymentRow payment = rows.payment;
+    payment.status = decision.payment_status.value_or(payment.status);
+    if (decision.fill_transaction_id) {
+        payment.transaction_id = news.transaction_id;
+    }
+    if (decision.fill_paid_amount) {
+        payment.paid_amount = news.paid_amount ? news.paid_amount : payment.paid_amount;
+        payment.paid_currency = news.paid_currency ? news.paid_currency : payment.paid_currency;
+    }
+    if (const char* words = attention_words(decision.attention, rows, news)) {
+        payment.attention = with_attention(payment.attention, words);
+    }
+    // The order before the payment: it is the arbiter, and at REPEATABLE READ the loser fails here.
+    if (decision.order_becomes_paid) {
+        mark_order_paid(schema, payment.order_id, payment.id);
+    }
+    write_payment(schema, payment);
+    if (decision.refund) {
+        queue_refund(schema, payment, next_automatic_refund_no(schema, payment.id),
+                     payment.arrived(), *decision.refund, {});
+    }
+}
+
+core::Outcome process_callback(const char* schema, const Callback& callback) {
+    require_durable_commit();
+    PaymentRow found;
+    if (!read_payment(schema, callback.payment_id, RowLock::none, &found)) {
+        report_unknown(
+            "payment", callback.payment_id, "t_order_pay",
+            "Insert the payment before its customer can pay, or let the gateway repeat.");
+    }
+    lock_order(found.order_id);
+    Rows rows;
+    read_rows(schema, found.order_id, callback.payment_id, RowLock::none, &rows);
+    core::Decision decision = decide_on(rows, callback.news);
+    if (!decision.writes_nothing()) {
+        // Hand-written SQL does not take the lock, so decide on rows that nobody else can change.
+        read_rows(schema, found.order_id, callback.payment_id, RowLock::wait, &rows);
+        decision = decide_on(rows, callback.news);
+    }
+    if (decision.writes_nothing()) {
+        rely_on_visible_rows();
+    } else {
+        write_decision(schema, decision, rows, callback.news);
+    }
+    return decision.outcome;
+}
+
+core::Outcome callback_outcome(FunctionCallInfo fcinfo) {
+    const Callback callback = read_arguments(fcinfo);
+    const char* schema = schema_of_function(fcinfo->flinfo->fn_oid);
+    SPI_connect();
+    const core::Outcome outcome = process_callback(schema, callback);
+    SPI_finish();
+    return outcome;
+}
+
+}  // namespace
+}  // namespace payonce::pg
+
+extern "C" {
+PG_FUNCTION_INFO_V1(payonce_pay_callback);
+PG_FUNCTION_INFO_V1(payonce_pay_callback_outcome);
+
+Datum payonce_pay_callback(PG_FUNCTION_ARGS) {
+    payonce::pg::callback_outcome(fcinfo);
+    PG_RETURN_BOOL(true);
+}
+
+Datum payonce_pay_callback_outcome(PG_FUNCTION_ARGS) {
+    const payonce::core::Outcome outcome = payonce::pg::callback_outcome(fcinfo);
+    PG_RETURN_TEXT_P(cstring_to_text(payonce::core::name_of(outcome)));
+}
+}

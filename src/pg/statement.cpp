@@ -1,0 +1,202 @@
+#include "pg/statement.h"
+
+#include <cstring>
+
+#include "pg/pg.h"
+
+namespace payonce::pg {
+namespace {
+
+char* with_schema(const char* sql, const char* schema) {
+    const char* quoted = quote_identifier(schema);
+    StringInfoData text;
+    initStringInfo(&text);
+    for (const char* at = sql; *at != '\0'; ++at) {
+        if (std::strncmp(at, "{s}", 3) == 0) {
+            appendStringInfoString(&text, quoted);
+            at += 2;
+        } else {
+            appendStringInfoChar(&text, *at);
+        }
+    }
+    return text.data;
+}
+
+void prepare(Statement& statement, const char* schema) {
+    if (statement.plan != nullptr && std::strcmp(NameStr(statement.schema), schema) == 0) {
+        return;
+    }
+    SPIPlanPtr plan = SPI_prepare(with_schema(statement.sql, schema), statement.parameter_count,
+                                  statement.parameter_types);
+    if (plan == nullptr) {
+        elog(ERROR, "payonce: SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
+    }
+    if (SPI_keepplan(plan) != 0) {
+        elog(ERROR, "payonce: SPI_keepplan failed");
+    }
+    if (statement.plan != nullptr) {
+        SPI_freeplan(statement.plan);
+    }
+    statement.plan = plan;
+    namestrcpy(&statement.schema, schema);
+}
+
+Datum column(std::uint64_t row, int number, bool* is_null) {
+    return SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, number, is_null);
+}
+
+Datum present_column(std::uint64_t row, int number) {
+    bool is_null = false;
+    const Datum value = column(row, number, &is_null);
+    if (is_null) {
+        elog(ERROR, "payonce: column %d is null", number);
+    }
+    return value;
+}
+
+}  // namespace
+
+Parameters& Parameters::add_datum(Datum value) {
+    Assert(count_ < max_parameters);
+    values_[count_] = value;
+    nulls_[count_] = ' ';
+    ++count_;
+    return *this;
+}
+
+Parameters& Parameters::add_null() {
+    Assert(count_ < max_parameters);
+    values_[count_] = 0;
+    nulls_[count_] = 'n';
+    ++count_;
+    return *this;
+}
+
+Parameters& Parameters::add(std::string_view text) {
+    return add_datum(
+        PointerGetDatum(cstring_to_text_with_len(text.data(), static_cast<int>(text.size()))));
+}
+
+Parameters& Parameters::add(std::optional<std::string_view> text) {
+    return text ? add(*text) : add_null();
+}
+
+Parameters& Parameters::add(std::int64_t number) {
+    return add_datum(Int64GetDatum(number));
+}
+
+Parameters& Parameters::add(std::optional<std::int64_t> number) {
+    return number ? add(*number) : add_null();
+}
+
+Parameters& Parameters::add(int number) {
+    return add_datum(Int32GetDatum(number));
+}
+
+Parameters& Parameters::add(bool value) {
+    return add_datum(BoolGetDatum(value));
+}
+
+Parameters& Parameters::add(double number) {
+    return add_datum(Float8GetDatum(number));
+}
+
+Parameters& Parameters::add_time(TimestampTz time) {
+    return add_datum(TimestampTzGetDatum(time));
+}
+
+Parameters& Parameters::add_time(std::optional<TimestampTz> time) {
+    return time ? add_time(*time) : add_null();
+}
+
+std::uint64_t run(Statement& statement, const char* schema, Parameters& parameters) {
+    Assert(parameters.count() == statement.parameter_count);
+    prepare(statement, schema);
+    const int result =
+        SPI_execute_plan(statement.plan, parameters.values(), parameters.nulls(), false, 0);
+    if (result < 0) {
+        elog(ERROR, "payonce: SPI_execute_plan failed: %s", SPI_result_code_string(result));
+    }
+    return SPI_processed;
+}
+
+bool column_is_null(std::uint64_t row, int number) {
+    bool is_null = false;
+    column(row, number, &is_null);
+    return is_null;
+}
+
+std::string_view text_column(std::uint64_t row, int number) {
+    const text* value = DatumGetTextPP(present_column(row, number));
+    return {VARDATA_ANY(value), static_cast<std::size_t>(VARSIZE_ANY_EXHDR(value))};
+}
+
+std::optional<std::string_view> optional_text_column(std::uint64_t row, int number) {
+    if (column_is_null(row, number)) {
+        return std::nullopt;
+    }
+    return text_column(row, number);
+}
+
+std::int64_t int64_column(std::uint64_t row, int number) {
+    return DatumGetInt64(present_column(row, number));
+}
+
+std::optional<std::int64_t> optional_int64_column(std::uint64_t row, int number) {
+    if (column_is_null(row, number)) {
+        return std::nullopt;
+    }
+    return int64_column(row, number);
+}
+
+int int_column(std::uint64_t row, int number) {
+    return DatumGetInt32(present_column(row, number));
+}
+
+bool bool_column(std::uint64_t row, int number) {
+    return DatumGetBool(present_column(row, number));
+}
+
+std::optional<TimestampTz> optional_time_column(std::uint64_t row, int number) {
+    if (column_is_null(row, number)) {
+        return std::nullopt;
+    }
+    return DatumGetTimestampTz(present_column(row, number));
+}
+
+text* text_in(MemoryContext context, std::string_view value) {
+    const MemoryContext previous = MemoryContextSwitchTo(context);
+    text* made = cstring_to_text_with_len(value.data(), static_cast<int>(value.size()));
+    MemoryContextSwitchTo(previous);
+    return made;
+}
+
+char* schema_of_function(Oid function) {
+    return get_namespace_name(get_func_namespace(function));
+}
+
+Oid extension_oid_or_invalid() {
+    return get_extension_oid("payonce", true);
+}
+
+char* schema_of_extension() {
+    const Oid extension = extension_oid_or_invalid();
+    if (!OidIsValid(extension)) {
+        return nullptr;
+    }
+    Relation catalog = table_open(ExtensionRelationId, AccessShareLock);
+    ScanKeyData key;
+    ScanKeyInit(&key, Anum_pg_extension_oid, BTEqualStrategyNumber, F_OIDEQ,
+                ObjectIdGetDatum(extension));
+    SysScanDesc scan = systable_beginscan(catalog, ExtensionOidIndexId, true, nullptr, 1, &key);
+    HeapTuple tuple = systable_getnext(scan);
+    char* name = HeapTupleIsValid(tuple)
+                     ? get_namespace_name(
+                           reinterpret_cast<Form_pg_extension>(GETSTRUCT(tuple))->extnamespace)
+                     : nullptr;
+    systable_endscan(scan);
+    table_close(catalog, AccessShareLock);
+    return name;
+}
+
+}  // namespace payonce::pg

@@ -1,0 +1,76 @@
+// One SQL statement with its saved plan, kept for the life of the process and run through SPI.
+//
+// `{s}` in the text stands for the extension's schema, quoted: tables are never found through
+// search_path. Functions and operators are: callers run with search_path pinned to pg_catalog.
+// The plan is made again when the schema's name has changed.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string_view>
+
+#include "pg/pg.h"
+
+namespace payonce::pg {
+
+inline constexpr int max_parameters = 16;
+
+struct Statement {
+    const char* sql;
+    int parameter_count;
+    Oid parameter_types[max_parameters];
+    SPIPlanPtr plan = nullptr;
+    NameData schema = {};
+};
+
+// The values of one execution, filled in order.
+class Parameters {
+  public:
+    Parameters& add(std::string_view text);
+    // Or a literal would silently become a bool.
+    Parameters& add(const char* text) { return add(std::string_view(text)); }
+    Parameters& add(std::optional<std::string_view> text);
+    Parameters& add(std::int64_t number);
+    Parameters& add(std::optional<std::int64_t> number);
+    Parameters& add(int number);
+    Parameters& add(bool value);
+    Parameters& add_time(TimestampTz time);
+    Parameters& add_time(std::optional<TimestampTz> time);
+    Parameters& add(double number);
+    Parameters& add_null();
+    Parameters& add_datum(Datum value);
+
+    Datum* values() { return values_; }
+    const char* nulls() const { return nulls_; }
+    int count() const { return count_; }
+
+  private:
+    Datum values_[max_parameters] = {};
+    char nulls_[max_parameters] = {};
+    int count_ = 0;
+};
+
+// Runs it inside the caller's SPI connection with a fresh snapshot (at READ COMMITTED); the rows
+// are in SPI_tuptable until SPI_finish. Returns their number (or that of the rows changed).
+std::uint64_t run(Statement& statement, const char* schema, Parameters& parameters);
+
+// Columns of row `row` of SPI_tuptable; 1-based. Text lives as long as the SPI connection.
+bool column_is_null(std::uint64_t row, int column);
+std::string_view text_column(std::uint64_t row, int column);
+std::optional<std::string_view> optional_text_column(std::uint64_t row, int column);
+std::int64_t int64_column(std::uint64_t row, int column);
+std::optional<std::int64_t> optional_int64_column(std::uint64_t row, int column);
+int int_column(std::uint64_t row, int column);
+bool bool_column(std::uint64_t row, int column);
+std::optional<TimestampTz> optional_time_column(std::uint64_t row, int column);
+
+// A text in `context`: for a result that must outlive SPI_finish.
+text* text_in(MemoryContext context, std::string_view value);
+
+// The name of the schema that holds a function of the extension, palloc'd.
+char* schema_of_function(Oid function);
+// The extension's schema, or null where the extension is not installed in this database.
+char* schema_of_extension();
+Oid extension_oid_or_invalid();
+
+}  // namespace payonce::pg

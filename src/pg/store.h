@@ -1,0 +1,113 @@
+// The rows of orders, payments and refunds: read, locked and written inside the caller's SPI
+// connection. Views in rows live until SPI_finish.
+//
+// Locks are taken in one order everywhere: the order's advisory lock, then t_order, t_order_pay,
+// t_refund. Rows that a decision rests on are read after the advisory lock was granted.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string_view>
+
+#include "core/payment_standing.h"
+#include "core/refund.h"
+#include "core/states.h"
+#include "pg/pg.h"
+
+namespace payonce::pg {
+
+enum class RowLock : std::uint8_t {
+    none,
+    wait,  // FOR NO KEY UPDATE; at REPEATABLE READ a newer version of the row is 40001
+    skip,  // the same, but a row that somebody holds counts as not found
+};
+
+struct OrderRow {
+    core::OrderStatus status;
+    std::int64_t price;
+    std::string_view currency;
+    std::optional<std::string_view> paid_by;
+};
+
+struct PaymentRow {
+    std::string_view id;
+    std::string_view order_id;
+    std::int64_t price;
+    std::string_view currency;
+    core::PaymentStatus status;
+    std::string_view gateway;
+    std::optional<std::string_view> transaction_id;
+    std::optional<std::int64_t> paid_amount;
+    std::optional<std::string_view> paid_currency;
+    std::int64_t refund_reserved;
+    std::optional<std::string_view> attention;
+
+    std::int64_t arrived() const { return paid_amount.value_or(price); }
+    std::string_view arrived_currency() const { return paid_currency.value_or(currency); }
+};
+
+struct RefundRow {
+    std::string_view refund_no;
+    std::string_view payment_id;
+    std::int64_t amount;
+    std::string_view reason;
+    core::RefundStatus status;
+    std::string_view gateway;
+    int attempts;
+    int failed_attempts;
+    std::optional<TimestampTz> retry_since;
+    std::optional<TimestampTz> accepted_at;
+    bool ask_first;
+    bool number_dead;
+    std::optional<std::int64_t> lease_owner;
+    TimestampTz updated_at;
+
+    core::RefundFacts facts(TimestampTz now) const;
+};
+
+// Each returns false when there is no such row (or, with RowLock::skip, when it is held).
+bool read_order(const char* schema, std::string_view id, RowLock lock, OrderRow* row);
+bool read_payment(const char* schema, std::string_view id, RowLock lock, PaymentRow* row);
+bool read_refund(const char* schema, std::string_view refund_no, RowLock lock, RefundRow* row);
+
+void mark_order_paid(const char* schema, std::string_view order_id, std::string_view payment_id);
+
+// Sets every column that a decision may change; `attention` unset clears it.
+void write_payment(const char* schema, const PaymentRow& row);
+
+// Queues a refund and returns its number (in SPI memory). The payment's row must be locked.
+std::string_view queue_refund(const char* schema, const PaymentRow& payment,
+                              std::string_view refund_no, std::int64_t amount,
+                              core::RefundReason reason, std::string_view note);
+// `<payment id>-R<generation>` with the generation after the highest so far.
+std::string_view next_automatic_refund_no(const char* schema, std::string_view payment_id);
+// `<payment id>-Q<6 random>`, not in use.
+std::string_view new_requested_refund_no(const char* schema, std::string_view payment_id);
+
+// What came along with a step of a refund: unset members leave the columns as they are.
+struct RefundNews {
+    std::optional<std::string_view> gateway_refund_id;
+    std::optional<std::string_view> last_error;
+    std::optional<std::string_view> note;
+    std::optional<std::string_view> superseded_by;
+};
+
+// Writes the step on the locked row, ends its lease, and clears or sets what follows from the
+// status.
+void write_refund_step(const char* schema, const RefundRow& row, const core::RefundStep& step,
+                       const RefundNews& news, TimestampTz now);
+
+core::RefundSums refund_sums(const char* schema, std::string_view payment_id);
+
+// Brings the locked payment's status in line with its refunds. What its attention said about the
+// refund `refund_no` is replaced by `reason`, or removed where that is unset.
+void update_payment_standing(const char* schema, std::string_view payment_id,
+                             std::string_view refund_no, std::optional<std::string_view> reason);
+
+// t_order_pay.attention holds reasons separated by "; ". One about a refund begins "refund
+// <refund_no> ".
+std::string_view with_attention(std::optional<std::string_view> old, std::string_view reason);
+std::optional<std::string_view> without_attention(std::optional<std::string_view> old,
+                                                  std::string_view refund_no);
+
+}  // namespace payonce::pg

@@ -1,0 +1,198 @@
+// The trigger functions: the invariants that CHECKs cannot express. They hold against hand-written
+// SQL as well, and ask the same tables of allowed changes as the decisions do.
+#include "core/identifiers.h"
+#include "core/states.h"
+
+#include <cstring>
+#include <string_view>
+
+#include "pg/pg.h"
+#include "pg/statement.h"
+#include "pg/wakeup.h"
+
+namespace payonce::pg {
+namespace {
+
+Statement lock_payment = {
+    "SELECT 1 FROM {s}.t_order_pay WHERE id = $1 FOR NO KEY UPDATE", 1, {TEXTOID}};
+// A statement of its own, after the lock: its snapshot then sees what the lock's last holder wrote.
+Statement update_reserved = {
+    "UPDATE {s}.t_order_pay SET refund_reserved = (SELECT coalesce(sum(amount), 0)"
+    " FROM {s}.t_refund WHERE payment_id = $1 AND status <> 400) WHERE id = $1",
+    1,
+    {TEXTOID}};
+Statement select_gateway = {"SELECT gateway FROM {s}.t_order_pay WHERE id = $1", 1, {TEXTOID}};
+
+TriggerData* trigger_data(FunctionCallInfo fcinfo) {
+    if (!CALLED_AS_TRIGGER(fcinfo)) {
+        ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+                        errmsg("this function can only be called as a trigger")));
+    }
+    return reinterpret_cast<TriggerData*>(fcinfo->context);
+}
+
+Datum column_of(TriggerData* trigger, HeapTuple tuple, const char* name, bool* is_null) {
+    const TupleDesc descriptor = RelationGetDescr(trigger->tg_relation);
+    return SPI_getbinval(tuple, descriptor, SPI_fnumber(descriptor, name), is_null);
+}
+
+int status_of(TriggerData* trigger, HeapTuple tuple) {
+    bool is_null = false;
+    return DatumGetInt32(column_of(trigger, tuple, "status", &is_null));
+}
+
+const char* table_of(TriggerData* trigger) {
+    return RelationGetRelationName(trigger->tg_relation);
+}
+
+bool may_change(const char* subject, int from, int to) {
+    const auto narrow_from = static_cast<std::int16_t>(from);
+    const auto narrow_to = static_cast<std::int16_t>(to);
+    if (std::strcmp(subject, "order") == 0) {
+        return core::order_may_change(narrow_from, narrow_to);
+    }
+    if (std::strcmp(subject, "payment") == 0) {
+        return core::payment_may_change(narrow_from, narrow_to);
+    }
+    return core::refund_may_change(narrow_from, narrow_to);
+}
+
+Datum guard_status(TriggerData* trigger) {
+    const int from = status_of(trigger, trigger->tg_trigtuple);
+    const int to = status_of(trigger, trigger->tg_newtuple);
+    if (!may_change(trigger->tg_trigger->tgargs[0], from, to)) {
+        ereport(ERROR,
+                (errcode(ERRCODE_CHECK_VIOLATION),
+                 errmsg("%s: status may not change from %d to %d", table_of(trigger), from, to),
+                 errdetail("The change was refused so that no money is lost or sent twice."),
+                 errhint("Use payonce's functions; docs/states.md lists the allowed changes."),
+                 err_generic_string(PG_DIAG_TABLE_NAME, table_of(trigger))));
+    }
+    return PointerGetDatum(nullptr);
+}
+
+HeapTuple row_in_force(TriggerData* trigger) {
+    return TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ? trigger->tg_newtuple
+                                                      : trigger->tg_trigtuple;
+}
+
+Datum guard_currency(TriggerData* trigger) {
+    HeapTuple tuple = row_in_force(trigger);
+    bool is_null = false;
+    const Datum value = column_of(trigger, tuple, "currency", &is_null);
+    if (is_null) {
+        return PointerGetDatum(tuple);  // NOT NULL will say so
+    }
+    const text* code = DatumGetTextPP(value);
+    const std::string_view currency(VARDATA_ANY(code),
+                                    static_cast<std::size_t>(VARSIZE_ANY_EXHDR(code)));
+    if (!core::is_currency(currency)) {
+        ereport(ERROR, (errcode(ERRCODE_CHECK_VIOLATION),
+                        errmsg("%s: currency \"%.*s\" is unknown", table_of(trigger),
+                               static_cast<int>(currency.size() < 80 ? currency.size() : 80),
+                               currency.data()),
+                        errdetail("It is no currency of ISO 4217."),
+                        errhint("Use a code of three upper-case letters, such as CNY."),
+                        err_generic_string(PG_DIAG_TABLE_NAME, table_of(trigger)),
+                        err_generic_string(PG_DIAG_COLUMN_NAME, "currency")));
+    }
+    return PointerGetDatum(tuple);
+}
+
+char* schema_of_trigger(TriggerData* trigger) {
+    return get_namespace_name(RelationGetNamespace(trigger->tg_relation));
+}
+
+Datum complete_refund(TriggerData* trigger) {
+    bool is_null = false;
+    const Datum payment_id = column_of(trigger, trigger->tg_trigtuple, "payment_id", &is_null);
+    if (is_null) {
+        return PointerGetDatum(trigger->tg_trigtuple);
+    }
+    const MemoryContext caller = CurrentMemoryContext;
+    SPI_connect();
+    Parameters parameters;
+    parameters.add_datum(payment_id);
+    HeapTuple completed = trigger->tg_trigtuple;
+    if (run(select_gateway, schema_of_trigger(trigger), parameters) == 1) {
+        const TupleDesc descriptor = RelationGetDescr(trigger->tg_relation);
+        int number = SPI_fnumber(descriptor, "gateway");
+        Datum value = PointerGetDatum(text_in(caller, text_column(0, 1)));
+        bool null = false;
+        const MemoryContext spi = MemoryContextSwitchTo(caller);
+        completed =
+            heap_modify_tuple_by_cols(trigger->tg_trigtuple, descriptor, 1, &number, &value, &null);
+        MemoryContextSwitchTo(spi);
+    }
+    SPI_finish();
+    return PointerGetDatum(completed);
+}
+
+void recompute_reserved(TriggerData* trigger, HeapTuple tuple) {
+    const char* schema = schema_of_trigger(trigger);
+    bool is_null = false;
+    const Datum payment_id = column_of(trigger, tuple, "payment_id", &is_null);
+    Parameters to_lock;
+    to_lock.add_datum(payment_id);
+    run(lock_payment, schema, to_lock);
+    Parameters to_update;
+    to_update.add_datum(payment_id);
+    run(update_reserved, schema, to_update);
+}
+
+Datum reserve(TriggerData* trigger) {
+    SPI_connect();
+    recompute_reserved(trigger, trigger->tg_trigtuple);
+    if (TRIGGER_FIRED_BY_UPDATE(trigger->tg_event)) {
+        recompute_reserved(trigger, trigger->tg_newtuple);
+    }
+    SPI_finish();
+    return PointerGetDatum(nullptr);
+}
+
+[[noreturn]] void refuse_change_of_evidence(TriggerData* trigger) {
+    ereport(ERROR,
+            (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+             errmsg("%s is append-only", table_of(trigger)),
+             errdetail("Its rows are the evidence of what was asked of a gateway, and when."),
+             errhint("Insert a further row instead.")));
+    pg_unreachable();
+}
+
+}  // namespace
+}  // namespace payonce::pg
+
+extern "C" {
+PG_FUNCTION_INFO_V1(payonce_status_guard);
+PG_FUNCTION_INFO_V1(payonce_currency_guard);
+PG_FUNCTION_INFO_V1(payonce_refund_complete);
+PG_FUNCTION_INFO_V1(payonce_refund_reserve);
+PG_FUNCTION_INFO_V1(payonce_refund_wake);
+PG_FUNCTION_INFO_V1(payonce_append_only);
+
+Datum payonce_status_guard(PG_FUNCTION_ARGS) {
+    return payonce::pg::guard_status(payonce::pg::trigger_data(fcinfo));
+}
+
+Datum payonce_currency_guard(PG_FUNCTION_ARGS) {
+    return payonce::pg::guard_currency(payonce::pg::trigger_data(fcinfo));
+}
+
+Datum payonce_refund_complete(PG_FUNCTION_ARGS) {
+    return payonce::pg::complete_refund(payonce::pg::trigger_data(fcinfo));
+}
+
+Datum payonce_refund_reserve(PG_FUNCTION_ARGS) {
+    return payonce::pg::reserve(payonce::pg::trigger_data(fcinfo));
+}
+
+Datum payonce_refund_wake(PG_FUNCTION_ARGS) {
+    payonce::pg::trigger_data(fcinfo);
+    payonce::pg::wake_worker_at_commit();
+    return PointerGetDatum(nullptr);
+}
+
+Datum payonce_append_only(PG_FUNCTION_ARGS) {
+    payonce::pg::refuse_change_of_evidence(payonce::pg::trigger_data(fcinfo));
+}
+}

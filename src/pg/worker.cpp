@@ -1,0 +1,627 @@
+// The worker of one database: claims refunds, sends them, records what their gateways said.
+//
+// The order of things is what keeps money safe. A claim is committed, and confirmed by the
+// synchronous standbys, before a byte leaves; no transaction is open while the network is in use;
+// an answer is recorded in a second transaction, and only by the attempt that holds the lease.
+// Wherever the process ends, the rows say what may have happened, and the next worker asks before
+// it sends again.
+#include "core/refund.h"
+
+#include <algorithm>
+
+#include "pg/apply.h"
+#include "pg/claim.h"
+#include "pg/dispatch_bridge.h"
+#include "pg/durability.h"
+#include "pg/gateway_config.h"
+#include "pg/identity.h"
+#include "pg/pg.h"
+#include "pg/settings.h"
+#include "pg/shared_state.h"
+#include "pg/statement.h"
+
+namespace payonce::pg {
+namespace {
+
+constexpr int restart_delay_ms = 1'000;
+constexpr int quick_failure_ms = 10'000;  // a worker that ended within this waits longer
+constexpr int restart_delay_long_ms = 5'000;
+constexpr int locked_retry_ms = 20;
+constexpr int failed_retry_ms = 1'000;
+constexpr int max_record_failures = 10;
+constexpr int standby_check_ms = 50;
+constexpr int config_max_age_s = 60;
+
+// What one worker knows. Plain data in static memory: an ereport may leave any frame.
+struct Worker {
+    WorkerSlot* slot;
+    std::int64_t lease_owner;
+    bool session_ready;
+    MemoryContext cycle_context;  // emptied at each turn of the loop
+    MemoryContext config_context;
+    GatewayConfig* gateways;
+    int gateway_count;
+    bool config_stale;
+    TimestampTz config_loaded_at;
+    TimestampTz claim_at;  // when to look for due refunds next
+    TimestampTz sweep_at;  // when to look for lost leases next
+    bool more_due;
+    Oid bootstrap_user;
+    int bootstrap_context;
+};
+Worker worker;
+
+// --- Transactions ------------------------------------------------------------------------------
+
+// The session belongs to the bootstrap superuser, the work to the worker's role: triggers on the
+// tables run as that role and cannot switch back.
+bool begin_work(const char** schema) {
+    SetCurrentStatementStartTimestamp();
+    StartTransactionCommand();
+    GetUserIdAndSecContext(&worker.bootstrap_user, &worker.bootstrap_context);
+    PushActiveSnapshot(GetTransactionSnapshot());
+    *schema = schema_of_extension();
+    const Oid role = worker_role();
+    PopActiveSnapshot();
+    if (*schema == nullptr || !OidIsValid(role)) {
+        return false;
+    }
+    SetUserIdAndSecContext(role, worker.bootstrap_context | SECURITY_LOCAL_USERID_CHANGE);
+    PushActiveSnapshot(GetTransactionSnapshot());
+    return true;
+}
+
+void commit_work() {
+    if (ActiveSnapshotSet()) {
+        PopActiveSnapshot();
+    }
+    CommitTransactionCommand();
+    // After the commit, since deferred triggers run inside it.
+    SetUserIdAndSecContext(worker.bootstrap_user, worker.bootstrap_context);
+    pgstat_report_stat(true);
+}
+
+void note_error(const char* message) {
+    LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+    strlcpy(worker.slot->last_error, message, error_bytes);
+    LWLockRelease(shared->lock);
+}
+
+// Reports the error that was caught, ends its transaction, and leaves the worker fit to go on.
+void recover_from_error(MemoryContext context) {
+    MemoryContextSwitchTo(context);
+    HOLD_INTERRUPTS();
+    ErrorData* error = CopyErrorData();
+    EmitErrorReport();
+    FlushErrorState();
+    AbortCurrentTransaction();
+    note_error(error->message != nullptr ? error->message : "error");
+    FreeErrorData(error);
+    RESUME_INTERRUPTS();
+}
+
+// --- Start and end -----------------------------------------------------------------------------
+
+void detach(int, Datum) {
+    LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+    WorkerSlot* slot = worker.slot;
+    const TimestampTz now = GetCurrentTimestamp();
+    const bool quick = !TimestampDifferenceExceeds(slot->started_at, now, quick_failure_ms) &&
+                       !is_kept_away(slot->database);
+    slot->pid = 0;
+    slot->latch = nullptr;
+    slot->in_flight = 0;
+    slot->kept = 0;
+    for (GatewayCounters& counters : slot->gateways) {
+        counters.in_flight = 0;
+    }
+    if (slot->state != WorkerState::absent) {
+        slot->state = WorkerState::stopped;
+        slot->not_before = TimestampTzPlusMilliseconds(now, is_kept_away(slot->database) ? 0
+                                                            : quick ? restart_delay_long_ms
+                                                                    : restart_delay_ms);
+    }
+    if (shared->launcher_latch != nullptr) {
+        SetLatch(shared->launcher_latch);
+    }
+    LWLockRelease(shared->lock);
+}
+
+// Before connecting: from here on, who must keep the worker away from its database finds its pid.
+bool attach(Oid database) {
+    bool attached = false;
+    LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+    WorkerSlot* slot = find_slot(database);
+    if (slot != nullptr && slot->state == WorkerState::starting && slot->pid == 0 &&
+        !is_kept_away(database)) {
+        slot->pid = MyProcPid;
+        slot->latch = MyLatch;
+        slot->started_at = GetCurrentTimestamp();
+        slot->in_flight = 0;
+        worker.slot = slot;
+        attached = true;
+    } else if (slot != nullptr && slot->state == WorkerState::starting && slot->pid == 0) {
+        slot->state = WorkerState::stopped;
+        slot->not_before = 0;
+    }
+    LWLockRelease(shared->lock);
+    return attached;
+}
+
+void set_state(WorkerState state, Oid role) {
+    LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+    worker.slot->state = state;
+    worker.slot->role = role;
+    LWLockRelease(shared->lock);
+}
+
+// What a role's or database's settings say must not change what a commit means or how names are
+// found.
+void override_session_settings() {
+    const char* const overrides[][2] = {
+        {"application_name", "payonce worker"},
+        {"search_path", "pg_catalog, pg_temp"},
+        {"default_transaction_isolation", "read committed"},
+        {"default_transaction_read_only", "off"},
+        {"synchronous_commit", "on"},
+        {"lock_timeout", "0"},
+        {"statement_timeout", "0"},
+        {"idle_in_transaction_session_timeout", "0"},
+        {"session_replication_role", "origin"},
+    };
+    for (const auto& override : overrides) {
+        SetConfigOption(override[0], override[1], PGC_SUSET, PGC_S_OVERRIDE);
+    }
+    // An operator's lower level cannot weaken the barrier; a higher one stays.
+    pgstat_report_appname("payonce worker");
+}
+
+[[noreturn]] void end_without_extension() {
+    set_state(WorkerState::absent, InvalidOid);
+    proc_exit(0);
+}
+
+void mark_config_stale(Datum, int, uint32) {
+    worker.config_stale = true;
+}
+
+// --- Gateways ----------------------------------------------------------------------------------
+
+std::string_view view_of(const char* text) {
+    return text == nullptr ? std::string_view() : text;
+}
+
+int usable_gateways() {
+    int usable = 0;
+    for (int i = 0; i < worker.gateway_count; ++i) {
+        usable += worker.gateways[i].problem == nullptr ? 1 : 0;
+    }
+    return std::max(usable, 1);
+}
+
+void configure_engine() {
+    const int share = std::max(settings.max_in_flight / usable_gateways(), 1);
+    auto* plain = static_cast<bridge::Gateway*>(
+        palloc0(sizeof(bridge::Gateway) * static_cast<std::size_t>(worker.gateway_count + 1)));
+    int count = 0;
+    for (int i = 0; i < worker.gateway_count; ++i) {
+        const GatewayConfig& config = worker.gateways[i];
+        if (config.problem != nullptr) {
+            continue;
+        }
+        bridge::Gateway gateway;
+        gateway.name = config.name;
+        gateway.url = config.url;
+        gateway.ca_file = view_of(config.ca_file);
+        gateway.bearer_token = view_of(config.bearer_token);
+        gateway.signing_secret = view_of(config.signing_secret);
+        gateway.timeout_ms = config.timeout_ms;
+        gateway.max_in_flight = std::min(config.max_in_flight, share);
+        gateway.rate_limit_per_s = config.rate_limit_per_s;
+        plain[count++] = gateway;
+    }
+    if (!bridge::configure(plain, count, GetCurrentTimestamp())) {
+        ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("payonce: out of memory")));
+    }
+}
+
+// Inside a transaction. Catalog changes mark the configuration stale; files of secrets are read
+// again every minute.
+void load_config() {
+    const TimestampTz now = GetCurrentTimestamp();
+    if (!worker.config_stale &&
+        !TimestampDifferenceExceeds(worker.config_loaded_at, now, config_max_age_s * 1000)) {
+        return;
+    }
+    worker.config_stale = false;
+    MemoryContextReset(worker.config_context);
+    const MemoryContext previous = MemoryContextSwitchTo(worker.config_context);
+    worker.gateway_count = 0;
+    int count = 0;
+    worker.gateways = load_gateways(worker_role(), true, &count);
+    worker.gateway_count = count;
+    configure_engine();
+    MemoryContextSwitchTo(previous);
+    worker.config_loaded_at = now;
+}
+
+// --- Statistics --------------------------------------------------------------------------------
+
+GatewayCounters* counters_of(std::string_view gateway) {
+    WorkerSlot* slot = worker.slot;
+    for (int i = 0; i < slot->gateway_count; ++i) {
+        if (gateway == NameStr(slot->gateways[i].gateway)) {
+            return &slot->gateways[i];
+        }
+    }
+    if (slot->gateway_count == max_counted_gateways) {
+        return nullptr;
+    }
+    GatewayCounters* counters = &slot->gateways[slot->gateway_count++];
+    MemSet(counters, 0, sizeof *counters);
+    strlcpy(NameStr(counters->gateway), gateway.data(),
+            std::min<std::size_t>(gateway.size() + 1, NAMEDATALEN));
+    return counters;
+}
+
+void count_answer(const bridge::Finished& finished) {
+    GatewayCounters* counters = counters_of(finished.call.gateway);
+    if (counters == nullptr) {
+        return;
+    }
+    switch (finished.answer.verdict) {
+        case core::Verdict::succeeded:
+            ++counters->succeeded;
+            break;
+        case core::Verdict::failed:
+        case core::Verdict::rejected:
+            ++counters->failed;
+            break;
+        case core::Verdict::processing:
+            break;
+        default:
+            ++counters->retried;
+            break;
+    }
+    if (finished.http_status != 0) {
+        const double latency_ms = static_cast<double>(finished.duration_us) / 1000.0;
+        ++counters->answers;
+        counters->latency_sum_ms += latency_ms;
+        counters->latency_max_ms = std::max(counters->latency_max_ms, latency_ms);
+        counters->last_answer_at = GetCurrentTimestamp();
+    }
+}
+
+void publish_load() {
+    LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+    worker.slot->in_flight = bridge::transfers();
+    worker.slot->kept = static_cast<int>(bridge::finished_count());
+    for (int i = 0; i < worker.slot->gateway_count; ++i) {
+        GatewayCounters& counters = worker.slot->gateways[i];
+        counters.in_flight = bridge::in_flight(NameStr(counters.gateway));
+        counters.concurrency = bridge::current_limit(NameStr(counters.gateway));
+    }
+    LWLockRelease(shared->lock);
+}
+
+// --- Recording answers -------------------------------------------------------------------------
+
+void finish_recorded(std::size_t index) {
+    LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+    ++worker.slot->applied;
+    count_answer(bridge::finished(index));
+    LWLockRelease(shared->lock);
+    bridge::release(index);
+}
+
+// Records answers [first, last) in one transaction. Those that are locked, or not due again yet,
+// stay.
+void record_range(std::size_t first, std::size_t last, bool* recorded) {
+    const char* schema = nullptr;
+    if (!begin_work(&schema)) {
+        commit_work();
+        return;
+    }
+    SPI_connect();
+    const TimestampTz now = GetCurrentTransactionStartTimestamp();
+    for (std::size_t i = first; i < last; ++i) {
+        if (bridge::finished(i).retry_at > now) {
+            continue;
+        }
+        if (apply_finished(schema, worker.lease_owner, i) == Applied::recorded) {
+            recorded[i - first] = true;
+        } else {
+            bridge::defer(i, TimestampTzPlusMilliseconds(now, locked_retry_ms), false);
+        }
+    }
+    SPI_finish();
+    commit_work();
+}
+
+// False: the transaction failed and nothing of the range was recorded.
+bool try_to_record(std::size_t first, std::size_t last, bool* recorded) {
+    const MemoryContext context = CurrentMemoryContext;
+    volatile bool done = true;
+    PG_TRY();
+    { record_range(first, last, recorded); }
+    PG_CATCH();
+    {
+        recover_from_error(context);
+        std::fill_n(recorded, last - first, false);
+        done = false;
+    }
+    PG_END_TRY();
+    return done;
+}
+
+// One answer that its table refuses (a trigger, a constraint) must not hold up the others: after a
+// failed batch each is recorded by itself. What fails again and again is given up; its lease runs
+// out, and the gateway is asked.
+void record_one_by_one(std::size_t count, bool* recorded) {
+    for (std::size_t i = 0; i < count; ++i) {
+        if (try_to_record(i, i + 1, &recorded[i])) {
+            continue;
+        }
+        const int failures = bridge::finished(i).failures;
+        recorded[i] = failures >= max_record_failures;
+        bridge::defer(
+            i, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), failed_retry_ms << failures),
+            true);
+    }
+}
+
+bool any_due(std::size_t count) {
+    const TimestampTz now = GetCurrentTimestamp();
+    for (std::size_t i = 0; i < count; ++i) {
+        if (bridge::finished(i).retry_at <= now) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void record_answers() {
+    const std::size_t count =
+        std::min(bridge::finished_count(), static_cast<std::size_t>(settings.batch_size));
+    if (count == 0 || !any_due(count)) {
+        return;
+    }
+    bool* recorded = static_cast<bool*>(palloc0(count));
+    if (!try_to_record(0, count, recorded)) {
+        record_one_by_one(count, recorded);
+    }
+    for (std::size_t i = count; i-- > 0;) {
+        if (recorded[i]) {
+            finish_recorded(i);
+        }
+    }
+}
+
+// --- Claiming and sending ----------------------------------------------------------------------
+
+// The claim's commit may have returned without the standbys: its wait can be cancelled. Until they
+// have it, a failover could forget the decision, so nothing is sent.
+void wait_for_standbys(XLogRecPtr lsn) {
+    while (!standbys_have(lsn)) {
+        (void)WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, standby_check_ms,
+                        PG_WAIT_EXTENSION);
+        ResetLatch(MyLatch);
+        CHECK_FOR_INTERRUPTS();
+    }
+}
+
+void start_call(const ClaimedCall& claimed) {
+    bridge::Call call;
+    call.gateway = claimed.gateway;
+    call.kind = claimed.query ? core::CallKind::query : core::CallKind::refund;
+    call.refund_no = claimed.refund_no;
+    call.payment_id = claimed.payment_id;
+    call.order_id = claimed.order_id;
+    call.transaction_id = claimed.transaction_id;
+    call.currency = claimed.currency;
+    call.reason = claimed.reason;
+    call.amount = claimed.amount;
+    call.attempt = claimed.attempt;
+    call.claimed_at = claimed.claimed_at;
+    const TimestampTz now = GetCurrentTimestamp();
+    const std::int64_t unix_s =
+        now / USECS_PER_SEC + (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY;
+    if (!bridge::start(call, now, unix_s)) {
+        ereport(LOG,
+                (errmsg("payonce: refund \"%s\" was not sent: out of memory", claimed.refund_no),
+                 errdetail("Its lease will run out, and its gateway be asked.")));
+    }
+    LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+    ++worker.slot->claimed;
+    GatewayCounters* counters = counters_of(claimed.gateway);
+    if (counters != nullptr) {
+        ++(claimed.query ? counters->asked : counters->sent);
+    }
+    LWLockRelease(shared->lock);
+}
+
+bool may_dispatch(const char* schema) {
+    if (!settings.dispatch) {
+        return false;
+    }
+    SPI_connect();
+    const bool activated = is_activated(schema);
+    SPI_finish();
+    return activated;
+}
+
+// One transaction of the claim; the calls are palloc'd in the cycle's context.
+void claim_in_transaction(List** calls) {
+    const TimestampTz now = GetCurrentTimestamp();
+    const TimestampTz next_sweep = TimestampTzPlusMilliseconds(now, settings.naptime_s * 1000LL);
+    worker.claim_at = next_sweep;
+    worker.more_due = false;
+    const char* schema = nullptr;
+    if (!begin_work(&schema)) {
+        const bool gone = schema == nullptr;
+        commit_work();
+        if (gone) {
+            end_without_extension();
+        }
+        return;
+    }
+    if (may_dispatch(schema)) {
+        load_config();
+        const MemoryContext transaction_context = MemoryContextSwitchTo(worker.cycle_context);
+        if (worker.sweep_at <= now) {
+            recover_lost_leases(schema, worker.lease_owner);
+            worker.sweep_at = next_sweep;
+        }
+        const int given_up = give_up_unreachable(schema, worker.gateways, worker.gateway_count);
+        const ClaimResult result =
+            claim(schema, worker.lease_owner, worker.gateways, worker.gateway_count, calls);
+        MemoryContextSwitchTo(transaction_context);
+        worker.more_due = result.more_due;
+        worker.claim_at = given_up > 0 ? now : std::min(next_sweep, result.next_due);
+    }
+    commit_work();
+}
+
+void claim_and_send() {
+    List* calls = NIL;
+    claim_in_transaction(&calls);
+    if (calls == NIL) {
+        return;
+    }
+    wait_for_standbys(XactLastCommitEnd);
+    ListCell* cell = nullptr;
+    foreach (cell, calls) {
+        start_call(*static_cast<ClaimedCall*>(lfirst(cell)));
+    }
+}
+
+void try_to_claim_and_send() {
+    const MemoryContext context = CurrentMemoryContext;
+    PG_TRY();
+    { claim_and_send(); }
+    PG_CATCH();
+    {
+        recover_from_error(context);
+        worker.config_stale = true;
+        worker.claim_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), failed_retry_ms);
+    }
+    PG_END_TRY();
+}
+
+// --- The loop ----------------------------------------------------------------------------------
+
+// Claims in handfuls: with more waiting than the limits allow, not for every single answer.
+bool should_claim(bool woken) {
+    if (woken || worker.claim_at <= GetCurrentTimestamp()) {
+        return true;
+    }
+    return worker.more_due && bridge::transfers() <= settings.max_in_flight / 2;
+}
+
+long wait_ms() {
+    const TimestampTz now = GetCurrentTimestamp();
+    long wait = TimestampDifferenceMilliseconds(now, worker.claim_at);
+    const int network_ms = bridge::timeout_ms();
+    if (network_ms >= 0) {
+        wait = std::min<long>(wait, network_ms);
+    }
+    const std::size_t kept =
+        std::min(bridge::finished_count(), static_cast<std::size_t>(settings.batch_size));
+    for (std::size_t i = 0; i < kept; ++i) {
+        wait = std::min<long>(wait,
+                              TimestampDifferenceMilliseconds(now, bridge::finished(i).retry_at));
+    }
+    return wait;
+}
+
+// The latch and all of curl's sockets in one wait. True: the latch was set.
+bool wait_for_work() {
+    pgstat_report_activity(STATE_IDLE, nullptr);
+    const int events = WaitLatchOrSocket(
+        MyLatch, WL_LATCH_SET | WL_SOCKET_READABLE | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+        bridge::event_fd(), wait_ms(), PG_WAIT_EXTENSION);
+    if ((events & WL_LATCH_SET) != 0) {
+        ResetLatch(MyLatch);
+    }
+    return (events & WL_LATCH_SET) != 0;
+}
+
+void reload_settings() {
+    if (ConfigReloadPending) {
+        ConfigReloadPending = false;
+        ProcessConfigFile(PGC_SIGHUP);
+        worker.config_stale = true;
+    }
+}
+
+[[noreturn]] void run_worker() {
+    bool woken = true;
+    for (;;) {
+        CHECK_FOR_INTERRUPTS();
+        reload_settings();
+        MemoryContextReset(worker.cycle_context);
+        MemoryContextSwitchTo(worker.cycle_context);
+        if (!bridge::advance(GetCurrentTimestamp())) {
+            ereport(LOG, (errmsg("payonce: out of memory while reading answers")));
+        }
+        pgstat_report_activity(STATE_RUNNING, "recording answers, sending refunds");
+        record_answers();
+        if (should_claim(woken)) {
+            try_to_claim_and_send();
+        }
+        publish_load();
+        woken = wait_for_work();
+    }
+}
+
+void start_worker() {
+    const char* schema = nullptr;
+    const bool usable = begin_work(&schema);
+    const Oid role = worker_role();
+    commit_work();
+    if (schema == nullptr) {
+        end_without_extension();
+    }
+    set_state(WorkerState::running, usable ? role : InvalidOid);
+    if (!bridge::open_engine()) {
+        ereport(ERROR,
+                (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("payonce: libcurl could not be set up")));
+    }
+    worker.cycle_context =
+        AllocSetContextCreate(TopMemoryContext, "payonce cycle", ALLOCSET_DEFAULT_SIZES);
+    worker.config_context =
+        AllocSetContextCreate(TopMemoryContext, "payonce gateways", ALLOCSET_SMALL_SIZES);
+    worker.config_stale = true;
+    CacheRegisterSyscacheCallback(FOREIGNSERVEROID, mark_config_stale, 0);
+    CacheRegisterSyscacheCallback(FOREIGNDATAWRAPPEROID, mark_config_stale, 0);
+    CacheRegisterSyscacheCallback(USERMAPPINGOID, mark_config_stale, 0);
+    CacheRegisterSyscacheCallback(AUTHOID, mark_config_stale, 0);
+    ereport(LOG, (errmsg("payonce: worker started for database \"%s\"",
+                         get_database_name(MyDatabaseId))));
+}
+
+}  // namespace
+}  // namespace payonce::pg
+
+extern "C" {
+PGDLLEXPORT void payonce_worker_main(Datum argument);
+
+void payonce_worker_main(Datum argument) {
+    using namespace payonce::pg;
+    const Oid database = DatumGetObjectId(argument);
+    pqsignal(SIGHUP, SignalHandlerForConfigReload);
+    pqsignal(SIGTERM, die);
+    BackgroundWorkerUnblockSignals();
+    if (!attach(database)) {
+        proc_exit(0);
+    }
+    before_shmem_exit(detach, 0);
+    BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
+    override_session_settings();
+    // Distinct from every predecessor's: microseconds, and a server never has two workers in a
+    // database.
+    worker.lease_owner = worker.slot->started_at;
+    start_worker();
+    run_worker();
+}
+}

@@ -1,0 +1,243 @@
+"""One stand-in gateway: takes requests through a protocol, a fault plan and a ledger.
+
+The order of things is the point of it: a request is filed when it arrives, the ledger decides,
+the decision is committed, and only then does a byte of the answer leave. Whoever kills the
+process finds in the ledger at least what clients were told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable
+
+import fault_behaviours
+from faults import FaultPlan
+from http_server import Connection, Request, Response
+from ledger import PROCESSING, Ledger, Refund, Refused, Terms
+from protocol import OTHER, QUERY, REFUND, Call, Protocol
+from settlement_mode import SettlementMode
+
+
+class Traffic:
+    """How many requests were seen and are in flight, and who waits for that to change.
+
+    Counted by refund number and kind, with None for "any", so that a wait costs no query.
+    """
+
+    def __init__(self, seen_before: list[tuple[str | None, str, int]]) -> None:
+        self.seen: Counter[tuple[str | None, str | None]] = Counter()
+        self.in_flight: Counter[tuple[str | None, str | None]] = Counter()
+        self.max_in_flight = 0
+        self._waiters: list[asyncio.Future[None]] = []
+        for refund_no, kind, count in seen_before:
+            for key in _keys(refund_no, kind):
+                self.seen[key] += count
+
+    def arrived(self, call: Call) -> None:
+        for key in _keys(call.refund_no, call.kind):
+            self.seen[key] += 1
+            self.in_flight[key] += 1
+        self.max_in_flight = max(self.max_in_flight, self.in_flight[None, None])
+        self._wake()
+
+    def left(self, call: Call) -> None:
+        for key in _keys(call.refund_no, call.kind):
+            self.in_flight[key] -= 1
+            if not self.in_flight[key]:
+                del self.in_flight[key]
+
+    async def wait_until(self, is_reached: Callable[[], bool], timeout_ms: int) -> bool:
+        deadline = asyncio.get_running_loop().time() + timeout_ms / 1000
+        while not is_reached():
+            change = asyncio.get_running_loop().create_future()
+            self._waiters.append(change)
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await change
+            except TimeoutError:
+                return False
+        return True
+
+    def _wake(self) -> None:
+        waiters, self._waiters = self._waiters, []
+        for change in waiters:
+            if not change.done():
+                change.set_result(None)
+
+
+def _keys(refund_no: str | None, kind: str) -> set[tuple[str | None, str | None]]:
+    if kind == OTHER:
+        return set()
+    return {(None, None), (None, kind), (refund_no, None), (refund_no, kind)}
+
+
+class GroupCommit:
+    """One commit for all requests that arrived together: what makes the gateway fast."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._pending: asyncio.Future[None] | None = None
+
+    async def committed(self) -> None:
+        if self._pending is None:
+            loop = asyncio.get_running_loop()
+            self._pending = loop.create_future()
+            loop.call_soon(self._commit)
+        await self._pending
+
+    def _commit(self) -> None:
+        pending, self._pending = self._pending, None
+        if pending is None or pending.cancelled():  # the gateway is stopping
+            return
+        try:
+            self._ledger.commit()
+        except Exception as error:
+            pending.set_exception(error)
+        else:
+            pending.set_result(None)
+
+
+class Gateway:
+    def __init__(
+        self,
+        ledger: Ledger,
+        protocol: Protocol,
+        faults: FaultPlan,
+        mode: SettlementMode,
+        scheme: str,
+    ) -> None:
+        self.ledger = ledger
+        self.faults = faults
+        self.mode = mode
+        self.scheme = scheme
+        self.traffic = Traffic(ledger.requests_seen())
+        self.group_commit = GroupCommit(ledger)
+        self.protocol = protocol
+        self._settling: asyncio.TimerHandle | None = None
+
+    async def handle(self, connection: Connection, request: Request) -> None:
+        call = self.protocol.read(request)
+        rule = None
+        if call.refusal is None:
+            assert call.refund_no is not None
+            rule = self.faults.choose(call.kind, call.refund_no)
+        request_id = self.ledger.add_request(
+            request.arrived_at,
+            request.method,
+            request.target,
+            call.kind,
+            call.refund_no,
+            None if rule is None else rule.fault,
+            connection.number,
+            request.headers,
+            request.body,
+        )
+        exchange = Exchange(self, connection, request, call, request_id)
+        self.traffic.arrived(call)
+        try:
+            if call.refusal is not None:
+                if call.refusal_counter is not None:
+                    self.ledger.count(call.refusal_counter)
+                await exchange.send(call.refusal)
+            elif rule is None:
+                await exchange.send(exchange.act())
+            else:
+                behave = fault_behaviours.FAULTS[rule.fault].behave
+                await behave(exchange, **rule.parameters)
+        finally:
+            self.traffic.left(call)
+
+    def settle_due(self) -> None:
+        """Settles what is due, and sets the clock for the next."""
+        if self._settling is not None:
+            self._settling.cancel()
+            self._settling = None
+        next_due = self.ledger.settle_due()
+        self.ledger.commit()
+        if next_due is not None:
+            self.settle_within(max(0.0, next_due - time.time()))
+
+    def settle_within(self, wait_s: float) -> None:
+        loop = asyncio.get_running_loop()
+        if self._settling is not None:
+            if self._settling.when() <= loop.time() + wait_s:
+                return
+            self._settling.cancel()
+        self._settling = loop.call_later(wait_s, self.settle_due)
+
+
+class Exchange:
+    """One request on its way to an answer, as the fault behaviours steer it."""
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        connection: Connection,
+        request: Request,
+        call: Call,
+        request_id: int,
+    ) -> None:
+        self.connection = connection
+        self.request = request
+        self.call = call
+        self.scheme = gateway.scheme
+        self._gateway = gateway
+        self._request_id = request_id
+        self._outcome: Refund | Refused | None = None
+
+    def act(
+        self,
+        terms: Terms | None = None,
+        status_word: str | None = None,
+        refund_no: str | None = None,
+    ) -> Response:
+        """Lets the ledger decide (once, however often it is called) and words the answer."""
+        if self._outcome is None:
+            self._outcome = self._decide(terms or self._gateway.mode.terms())
+        accepted_status = self._gateway.mode.http_status
+        is_settled = isinstance(self._outcome, Refund) and self._outcome.state != PROCESSING
+        if is_settled and accepted_status == 202:  # which would say that it is processing
+            accepted_status = 200
+        return self._gateway.protocol.answer(
+            self.call, self._outcome, accepted_status, status_word, refund_no
+        )
+
+    def fail_if_processing(self, error: str) -> None:
+        ledger = self._gateway.ledger
+        assert self.call.refund_no is not None
+        row = ledger.row(self.call.refund_no)
+        if row is not None and row["state"] == PROCESSING:
+            ledger.settle(self.call.refund_no, "failed", error)
+
+    async def committed(self) -> None:
+        await self._gateway.group_commit.committed()
+
+    async def start_answer(self, status: int) -> None:
+        """Files the answer durably; after this its bytes may leave."""
+        if not self.connection.is_closed:
+            self._gateway.ledger.answered(self._request_id, status)
+        await self.committed()
+
+    async def send(self, response: Response) -> None:
+        await self.start_answer(response.status)
+        self.connection.send(response, self.request)
+
+    async def send_error(
+        self, status: int, text: str, headers: dict[str, str] | None = None
+    ) -> None:
+        await self.send(self._gateway.protocol.error(status, text, headers))
+
+    def _decide(self, terms: Terms) -> Refund | Refused:
+        try:
+            if self.call.kind == QUERY:
+                assert self.call.refund_no is not None
+                return self._gateway.ledger.ask(self.call.refund_no)
+            assert self.call.kind == REFUND and self.call.demand is not None
+            refund = self._gateway.ledger.accept(self.call.demand, terms)
+        except Refused as refused:
+            return refused
+        if terms.settle_after_s is not None:
+            self._gateway.settle_within(terms.settle_after_s)
+        return refund
