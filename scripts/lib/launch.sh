@@ -17,21 +17,13 @@ project_root=$(dirname -- "$(dirname -- "$(dirname -- "$(readlink -f -- "${BASH_
 # A Unix socket's path has at most 107 bytes, and PostgreSQL's test modules add some 40.
 readonly longest_parent=40
 
+work=
+
 # make_work_directory: sets `work`. PAYONCE_WORK_DIR names one that is kept between runs, so that
 # only what has changed is built again.
 make_work_directory() {
     if [ -n "${PAYONCE_WORK_DIR:-}" ]; then
-        mkdir -p -- "$PAYONCE_WORK_DIR"
-        work=$(readlink -f -- "$PAYONCE_WORK_DIR")
-        if [[ $work == *[[:space:]]* || ${#work} -gt $longest_parent ]]; then
-            complain "PAYONCE_WORK_DIR must have at most $longest_parent characters and no space: $work"
-            return 1
-        fi
-        exec {work_lock}>"$work/lock"
-        flock --nonblock "$work_lock" || {
-            complain "$work is in use by another run."
-            return 1
-        }
+        take_kept_directory
     else
         local parent
         parent=$(parent_of_work_directory)
@@ -42,6 +34,23 @@ make_work_directory() {
     rm -rf -- "${work:?}"/{log,home,t,data,socket}
     mkdir -m 0700 "$work"/{log,home,t,data,socket}
     log_dir=$work/log
+}
+
+take_kept_directory() {
+    local kept lock
+    kept=$(readlink -m -- "$PAYONCE_WORK_DIR")
+    if [[ $kept == *[[:space:]]* || ${#kept} -gt $longest_parent ]]; then
+        complain "PAYONCE_WORK_DIR must have at most $longest_parent characters and no space: $kept"
+        return 1
+    fi
+    mkdir -p -- "$kept"
+    # Held until the last process of this run has ended.
+    exec {lock}>"$kept/lock"
+    flock --nonblock "$lock" || {
+        complain "$kept is in use by another run."
+        return 1
+    }
+    work=$kept
 }
 
 # parent_of_work_directory: prints the first folder that suits: programs must be allowed to run
@@ -136,11 +145,13 @@ on_launch_exit() {
     local status=$?
     trap '' INT TERM HUP
     end_running_group
-    if [ "$status" -eq 0 ] || [ -z "${work:-}" ]; then
+    if [ "$status" -eq 0 ] || [ -z "$work" ]; then
         return
+    elif [ -n "$(ls "$work/log")" ]; then
+        complain "The logs are in $work/log."
+    elif [ -z "${PAYONCE_WORK_DIR:-}" ]; then
+        rm -rf -- "${work:?}"
     fi
-    rm -rf -- "${work:?}/src"
-    complain "The log is in $work/log."
 }
 
 # launch SCRIPT PACKAGE... -- ARGUMENT...

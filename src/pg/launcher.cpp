@@ -18,6 +18,9 @@ namespace {
 
 constexpr int launcher_restart_s = 5;
 constexpr int no_slot_delay_ms = 5'000;
+// Between the launcher's start and its workers'. A worker that crashes takes the server down with it, and
+// after the restart everything begins anew: without a pause the server would do nothing else.
+constexpr int settle_ms = 500;
 // A worker that was registered and never came up (fork failed, slot lost) is registered again after
 // this.
 constexpr int start_deadline_ms = 15'000;
@@ -191,6 +194,18 @@ TimestampTz keep_workers(MemoryContext context) {
     return look_again_at;
 }
 
+void settle() {
+    const TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), settle_ms);
+    long left_ms = settle_ms;
+    while (left_ms > 0) {
+        (void)WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, left_ms,
+                        PG_WAIT_EXTENSION);
+        ResetLatch(MyLatch);
+        CHECK_FOR_INTERRUPTS();
+        left_ms = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until);
+    }
+}
+
 [[noreturn]] void run_launcher() {
     MemoryContext context =
         AllocSetContextCreate(TopMemoryContext, "payonce launcher", ALLOCSET_DEFAULT_SIZES);
@@ -240,6 +255,7 @@ void payonce_launcher_main(Datum) {
     shared->launcher_latch = MyLatch;
     LWLockRelease(shared->lock);
     before_shmem_exit(forget_launcher_latch, 0);
+    settle();
     run_launcher();
 }
 }

@@ -578,6 +578,7 @@ void start_worker() {
     const char* schema = nullptr;
     const bool usable = begin_work(&schema);
     const Oid role = worker_role();
+    const char* database = MemoryContextStrdup(TopMemoryContext, get_database_name(MyDatabaseId));
     commit_work();
     if (schema == nullptr) {
         end_without_extension();
@@ -596,8 +597,7 @@ void start_worker() {
     CacheRegisterSyscacheCallback(FOREIGNDATAWRAPPEROID, mark_config_stale, 0);
     CacheRegisterSyscacheCallback(USERMAPPINGOID, mark_config_stale, 0);
     CacheRegisterSyscacheCallback(AUTHOID, mark_config_stale, 0);
-    ereport(LOG, (errmsg("payonce: worker started for database \"%s\"",
-                         get_database_name(MyDatabaseId))));
+    ereport(LOG, (errmsg("payonce: worker started for database \"%s\"", database)));
 }
 
 }  // namespace

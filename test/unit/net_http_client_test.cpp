@@ -1030,9 +1030,9 @@ Server::Script answer_once_then(std::function<void(Connection&)> last, std::atom
 TEST_F(HttpClientTest, RefusalAfterAKeptConnectionDiedIsUncertain) {
     for (const HttpMethod method : {HttpMethod::get, HttpMethod::post}) {
         std::atomic<int> requests = 0;
-        const Server* self = nullptr;
+        std::atomic<const Server*> self = nullptr;
         const Server server(
-            answer_once_then([&](Connection&) { self->stop_listening(); }, requests));
+            answer_once_then([&](Connection&) { self.load()->stop_listening(); }, requests));
         self = &server;
         HttpJob job = post(server.url());
         job.request.method = method;
