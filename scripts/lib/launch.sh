@@ -83,7 +83,8 @@ list_sources() {
         git -c safe.directory='*' ls-files -z --cached --others --exclude-standard
     else
         find . \( -name .git -o -name 'build*' -o -name results -o -name tmp_check \
-            -o -name output_iso -o -name __pycache__ -o -name '*.o' -o -name '*.so' \) -prune \
+            -o -name output_iso -o -name __pycache__ -o -name .cache -o -name 'compile_commands.json' \
+            -o -name 'regression.*' -o -name '*.o' -o -name '*.d' -o -name '*.so' \) -prune \
             -o \( -type f -o -type l \) -printf '%P\0'
     fi
 }

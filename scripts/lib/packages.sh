@@ -13,7 +13,7 @@
     )
     readonly gateway_packages=(python3)
     readonly test_packages=(
-        cmake libgtest-dev perl libipc-run-perl
+        cmake libgtest-dev openssl perl libipc-run-perl
         postgresql-@MAJOR@-pgtap libtap-parser-sourcehandler-pgtap-perl
     )
 }

@@ -30,6 +30,7 @@ readonly quiet_server_settings=(
 )
 
 suite_unit() {
+    export TEST_TMPDIR=$TMPDIR
     cmake -S "$source_dir" -B "$work/build-unit" -DCMAKE_BUILD_TYPE=RelWithDebInfo
     cmake --build "$work/build-unit" --parallel "$build_jobs"
     ctest --test-dir "$work/build-unit" --parallel "$build_jobs" --output-on-failure --timeout 300 \
@@ -112,14 +113,18 @@ count_regress() {
 count_isolation() { count_regress "$1"; }
 count_isolation-without-lock() { count_regress "$1"; }
 
-# files_of FOLDER SUFFIX FILTER: prints the test files whose names contain the filter.
-files_of() {
-    find "$1" -name "*$3*$2" -type f | LC_ALL=C sort
+# find_files FOLDER SUFFIX FILTER: sets `files` to the test files whose names contain the filter.
+find_files() {
+    mapfile -t files < <(find "$1" -name "*$3*$2" -type f | LC_ALL=C sort)
+    [ "${#files[@]}" -gt 0 ] || {
+        echo "No file of $1 is named *$3*$2."
+        return 1
+    }
 }
 
 suite_pgtap() {
     local -a files
-    mapfile -t files < <(files_of "$source_dir/test/pgtap" .sql "$1")
+    find_files "$source_dir/test/pgtap" .sql "$1"
     start_server "${quiet_server_settings[@]}"
     createdb payonce_pgtap
     PGDATABASE=payonce_pgtap run_prove pg_prove "${files[@]}"
@@ -128,8 +133,8 @@ suite_pgtap() {
 
 suite_tap() {
     local -a files
-    mapfile -t files < <(files_of "$source_dir/test/tap" .pl "$1")
     local pgxs
+    find_files "$source_dir/test/tap" .pl "$1"
     pgxs=$(dirname "$("$pg_config" --pgxs)")/../..
     # PostgreSQL's modules take these from the environment, their names differ by version.
     export TESTDIR=$work/t TESTDATADIR=$work/t/tmp_check TESTLOGDIR=$work/t/tmp_check/log
