@@ -97,7 +97,7 @@ wait_until_settled() {
 # show_tables ORDER: what the database says.
 show_tables() {
     sql "SELECT id, price, status, paid_by FROM t_order WHERE id = '$1';"
-    sql "SELECT id, gateway, status, paid_amount, refund_reserved FROM t_order_pay WHERE order_id = '$1';"
+    sql "SELECT id, gateway, status, paid_amount, refund_reserved FROM t_order_pay WHERE order_id = '$1' ORDER BY id;"
     sql "SELECT refund_no, amount, reason, gateway, status, attempts FROM t_refund WHERE payment_id LIKE '$1-%';"
     say "$dim($codes)$plain"
 }

@@ -83,6 +83,11 @@ void Dispatcher::start(Call call, DispatchTime time) {
     }
 }
 
+void Dispatcher::give_back(Call call, std::string why) {
+    ++gateways_[call.gateway].in_flight;
+    finish_unsent(std::move(call), std::move(why));
+}
+
 void Dispatcher::finish_unsent(Call call, std::string error) {
     FinishedCall finished;
     finished.call = std::move(call);

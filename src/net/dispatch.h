@@ -79,6 +79,10 @@ class Dispatcher {
     // Begins a call. Whatever prevents it is a finished call with the verdict not_sent.
     void start(Call call, DispatchTime time);
 
+    // Gives back a call that shall not be made after all: a finished call with the verdict
+    // not_sent.
+    void give_back(Call call, std::string why);
+
     int event_fd() const { return client_.event_fd(); }
     int timeout_ms() const { return client_.timeout_ms(); }
     void advance(core::Microseconds now);

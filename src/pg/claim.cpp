@@ -17,6 +17,7 @@ namespace payonce::pg {
 namespace {
 
 constexpr int lease_margin_ms = 15'000;
+constexpr int locked_retry_ms = 100;
 
 // Only rows nobody holds: a locked one is being decided about. While leased, a refund's
 // next_attempt_at is the lease's end, which keeps it out of here; ended leases are recovered first.
@@ -41,7 +42,7 @@ Statement claim_due = {
 
 Statement select_next_due = {
     "SELECT next_attempt_at FROM {s}.t_refund WHERE gateway = $1"
-    " AND status IN (0, 100, 150, 200) ORDER BY next_attempt_at LIMIT 1",
+    " AND status IN (0, 150, 200) AND lease_owner IS NULL ORDER BY next_attempt_at LIMIT 1",
     1,
     {TEXTOID}};
 
@@ -127,7 +128,10 @@ void claim_of_gateway(const char* schema, std::int64_t lease_owner, const Gatewa
         result->claimed += static_cast<int>(rows);
     }
     if (rows < static_cast<std::uint64_t>(allowance)) {
-        result->next_due = std::min(result->next_due, next_due_of(schema, gateway));
+        // What is due and yet was not claimed is locked by somebody: no reason to spin.
+        const TimestampTz locked_until = TimestampTzPlusMilliseconds(now, locked_retry_ms);
+        const TimestampTz due = next_due_of(schema, gateway);
+        result->next_due = std::min(result->next_due, due <= now ? locked_until : due);
         return;
     }
     // The limit was reached: by concurrency or the batch (an answer makes room) or by the rate

@@ -131,6 +131,13 @@ bool start(const Call& call, core::Microseconds now, std::int64_t unix_s) noexce
     });
 }
 
+bool give_back(const Call& call, std::string_view why) noexcept {
+    return guarded(false, [&] {
+        engine->give_back(call_of(call), std::string(why));
+        return true;
+    });
+}
+
 std::size_t finished_count() noexcept {
     return engine->finished().size();
 }

@@ -68,6 +68,9 @@ int transfers() noexcept;
 // False: nothing was sent, and nobody will answer.
 bool start(const Call& call, core::Microseconds now, std::int64_t unix_s) noexcept;
 
+// A claimed call that shall not be made: it is finished at once, not sent, for this reason.
+bool give_back(const Call& call, std::string_view why) noexcept;
+
 std::size_t finished_count() noexcept;
 Finished finished(std::size_t index) noexcept;
 // Recording failed or had to be put off: keep the answer, not to be tried before `retry_at`.

@@ -8,7 +8,9 @@ namespace payonce::pg {
 namespace {
 
 // As the checkpointer last published it: a backend that has not reloaded its settings yet may lag.
-bool waits_for_standbys() { return SyncRepRequested() && compat::standbys_configured(); }
+bool waits_for_standbys() {
+    return SyncRepRequested() && compat::standbys_configured();
+}
 
 }  // namespace
 

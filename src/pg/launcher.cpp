@@ -18,8 +18,9 @@ namespace {
 
 constexpr int launcher_restart_s = 5;
 constexpr int no_slot_delay_ms = 5'000;
-// Between the launcher's start and its workers'. A worker that crashes takes the server down with it, and
-// after the restart everything begins anew: without a pause the server would do nothing else.
+// Between the launcher's start and its workers'. A worker that crashes takes the server down with
+// it, and after the restart everything begins anew: without a pause the server would do nothing
+// else.
 constexpr int settle_ms = 500;
 // A worker that was registered and never came up (fork failed, slot lost) is registered again after
 // this.
@@ -65,6 +66,7 @@ void remember_absent(Oid database) {
 // Takes over what backends asked for, and what workers found. Under the lock; copies out what has
 // to be remembered, since remembering allocates.
 int take_news(const List* databases, Oid* now_absent) {
+    const TimestampTz now = GetCurrentTimestamp();
     int count = 0;
     LWLockAcquire(shared->lock, LW_EXCLUSIVE);
     for (WorkerSlot& slot : shared->slots) {
@@ -74,8 +76,8 @@ int take_news(const List* databases, Oid* now_absent) {
         } else if (ended && slot.state == WorkerState::absent) {
             now_absent[count++] = slot.database;
             slot.database = InvalidOid;
-        } else if (ended && slot.state != WorkerState::starting &&
-                   !list_member_oid(databases, slot.database)) {
+        } else if (ended && !list_member_oid(databases, slot.database) &&
+                   (slot.state != WorkerState::starting || slot.not_before < now)) {
             slot.database = InvalidOid;
         }
     }
@@ -135,15 +137,19 @@ bool reserve_slot(Oid database, TimestampTz now, TimestampTz* look_again_at) {
     return reserved;
 }
 
+// No slot at once is usual while many databases are looked at; none for as long as the delay is a
+// fault.
 void fail_start(Oid database, TimestampTz now) {
+    bool again = false;
     LWLockAcquire(shared->lock, LW_EXCLUSIVE);
     WorkerSlot* slot = find_slot(database);
     if (slot != nullptr && slot->pid == 0) {
+        again = slot->failed_starts++ > 0;
         slot->state = WorkerState::no_slot;
         slot->not_before = TimestampTzPlusMilliseconds(now, no_slot_delay_ms);
     }
     LWLockRelease(shared->lock);
-    if (!no_slot_logged) {
+    if (again && !no_slot_logged) {
         ereport(WARNING, (errmsg("payonce: no background worker slot is free"),
                           errdetail("Refunds of database %u wait.", database),
                           errhint("Raise max_worker_processes.")));
@@ -162,8 +168,7 @@ bool register_worker(Oid database) {
     strlcpy(worker.bgw_library_name, "payonce", sizeof worker.bgw_library_name);
     strlcpy(worker.bgw_function_name, "payonce_worker_main", sizeof worker.bgw_function_name);
     strlcpy(worker.bgw_type, "payonce worker", sizeof worker.bgw_type);
-    snprintf(worker.bgw_name, sizeof worker.bgw_name, "payonce worker for database %u",
-                  database);
+    snprintf(worker.bgw_name, sizeof worker.bgw_name, "payonce worker for database %u", database);
     BackgroundWorkerHandle* handle = nullptr;
     const bool registered = RegisterDynamicBackgroundWorker(&worker, &handle);
     if (registered) {

@@ -50,6 +50,7 @@ struct WorkerSlot {
     Oid role;
     TimestampTz started_at;
     TimestampTz not_before;
+    std::int32_t failed_starts;  // in a row, for want of a background worker slot
     std::uint64_t claimed;
     std::uint64_t applied;
     std::int32_t in_flight;

@@ -23,22 +23,42 @@ Statement update_reserved = {
     {TEXTOID}};
 Statement select_gateway = {"SELECT gateway FROM {s}.t_order_pay WHERE id = $1", 1, {TEXTOID}};
 
+[[noreturn]] void report_misuse(const char* message) {
+    ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED), errmsg("%s", message),
+                    errdetail("CREATE EXTENSION payonce makes all the triggers there are."),
+                    errhint("Do not attach payonce's trigger functions to other tables.")));
+    pg_unreachable();
+}
+
 TriggerData* trigger_data(FunctionCallInfo fcinfo) {
     if (!CALLED_AS_TRIGGER(fcinfo)) {
-        ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-                        errmsg("this function can only be called as a trigger")));
+        report_misuse("this function can only be called as a trigger");
     }
     return reinterpret_cast<TriggerData*>(fcinfo->context);
 }
 
-Datum column_of(TriggerData* trigger, HeapTuple tuple, const char* name, bool* is_null) {
+// Whoever may execute these functions may attach them anywhere: what they then find is not trusted.
+TriggerData* row_trigger_data(FunctionCallInfo fcinfo) {
+    TriggerData* trigger = trigger_data(fcinfo);
+    if (!TRIGGER_FIRED_FOR_ROW(trigger->tg_event)) {
+        report_misuse("this function can only be called for each row");
+    }
+    return trigger;
+}
+
+Datum column_of(TriggerData* trigger, HeapTuple tuple, const char* name, Oid type, bool* is_null) {
     const TupleDesc descriptor = RelationGetDescr(trigger->tg_relation);
-    return SPI_getbinval(tuple, descriptor, SPI_fnumber(descriptor, name), is_null);
+    const int number = SPI_fnumber(descriptor, name);
+    if (number <= 0 || SPI_gettypeid(descriptor, number) != type) {
+        report_misuse(
+            psprintf("the table has no column %s of type %s", name, format_type_be(type)));
+    }
+    return SPI_getbinval(tuple, descriptor, number, is_null);
 }
 
 int status_of(TriggerData* trigger, HeapTuple tuple) {
     bool is_null = false;
-    return DatumGetInt32(column_of(trigger, tuple, "status", &is_null));
+    return DatumGetInt32(column_of(trigger, tuple, "status", INT4OID, &is_null));
 }
 
 const char* table_of(TriggerData* trigger) {
@@ -58,6 +78,9 @@ bool may_change(const char* subject, int from, int to) {
 }
 
 Datum guard_status(TriggerData* trigger) {
+    if (!TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) || trigger->tg_trigger->tgnargs != 1) {
+        report_misuse("this function guards updates of a named subject");
+    }
     const int from = status_of(trigger, trigger->tg_trigtuple);
     const int to = status_of(trigger, trigger->tg_newtuple);
     if (!may_change(trigger->tg_trigger->tgargs[0], from, to)) {
@@ -79,7 +102,7 @@ HeapTuple row_in_force(TriggerData* trigger) {
 Datum guard_currency(TriggerData* trigger) {
     HeapTuple tuple = row_in_force(trigger);
     bool is_null = false;
-    const Datum value = column_of(trigger, tuple, "currency", &is_null);
+    const Datum value = column_of(trigger, tuple, "currency", TEXTOID, &is_null);
     if (is_null) {
         return PointerGetDatum(tuple);  // NOT NULL will say so
     }
@@ -104,8 +127,12 @@ char* schema_of_trigger(TriggerData* trigger) {
 }
 
 Datum complete_refund(TriggerData* trigger) {
+    if (!TRIGGER_FIRED_BY_INSERT(trigger->tg_event)) {
+        report_misuse("this function completes inserted rows");
+    }
     bool is_null = false;
-    const Datum payment_id = column_of(trigger, trigger->tg_trigtuple, "payment_id", &is_null);
+    const Datum payment_id =
+        column_of(trigger, trigger->tg_trigtuple, "payment_id", TEXTOID, &is_null);
     if (is_null) {
         return PointerGetDatum(trigger->tg_trigtuple);
     }
@@ -131,7 +158,10 @@ Datum complete_refund(TriggerData* trigger) {
 void recompute_reserved(TriggerData* trigger, HeapTuple tuple) {
     const char* schema = schema_of_trigger(trigger);
     bool is_null = false;
-    const Datum payment_id = column_of(trigger, tuple, "payment_id", &is_null);
+    const Datum payment_id = column_of(trigger, tuple, "payment_id", TEXTOID, &is_null);
+    if (is_null) {
+        return;
+    }
     Parameters to_lock;
     to_lock.add_datum(payment_id);
     run(lock_payment, schema, to_lock);
@@ -171,19 +201,19 @@ PG_FUNCTION_INFO_V1(payonce_refund_wake);
 PG_FUNCTION_INFO_V1(payonce_append_only);
 
 Datum payonce_status_guard(PG_FUNCTION_ARGS) {
-    return payonce::pg::guard_status(payonce::pg::trigger_data(fcinfo));
+    return payonce::pg::guard_status(payonce::pg::row_trigger_data(fcinfo));
 }
 
 Datum payonce_currency_guard(PG_FUNCTION_ARGS) {
-    return payonce::pg::guard_currency(payonce::pg::trigger_data(fcinfo));
+    return payonce::pg::guard_currency(payonce::pg::row_trigger_data(fcinfo));
 }
 
 Datum payonce_refund_complete(PG_FUNCTION_ARGS) {
-    return payonce::pg::complete_refund(payonce::pg::trigger_data(fcinfo));
+    return payonce::pg::complete_refund(payonce::pg::row_trigger_data(fcinfo));
 }
 
 Datum payonce_refund_reserve(PG_FUNCTION_ARGS) {
-    return payonce::pg::reserve(payonce::pg::trigger_data(fcinfo));
+    return payonce::pg::reserve(payonce::pg::row_trigger_data(fcinfo));
 }
 
 Datum payonce_refund_wake(PG_FUNCTION_ARGS) {

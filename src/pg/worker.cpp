@@ -28,15 +28,17 @@ constexpr int quick_failure_ms = 10'000;  // a worker that ended within this wai
 constexpr int restart_delay_long_ms = 5'000;
 constexpr int locked_retry_ms = 20;
 constexpr int failed_retry_ms = 1'000;
+constexpr int max_failed_retry_shift = 6;
+constexpr int handful = 32;
 constexpr int max_record_failures = 10;
 constexpr int standby_check_ms = 50;
+constexpr int max_unsent_ms = 5'000;  // well within the lease's margin
 constexpr int config_max_age_s = 60;
 
 // What one worker knows. Plain data in static memory: an ereport may leave any frame.
 struct Worker {
     WorkerSlot* slot;
     std::int64_t lease_owner;
-    bool session_ready;
     MemoryContext cycle_context;  // emptied at each turn of the loop
     MemoryContext config_context;
     GatewayConfig* gateways;
@@ -46,6 +48,8 @@ struct Worker {
     TimestampTz claim_at;  // when to look for due refunds next
     TimestampTz sweep_at;  // when to look for lost leases next
     bool more_due;
+    int released;        // calls that ended since the last claim
+    int claim_failures;  // in a row
     Oid bootstrap_user;
     int bootstrap_context;
 };
@@ -121,6 +125,12 @@ void detach(int, Datum) {
                                                             : quick ? restart_delay_long_ms
                                                                     : restart_delay_ms);
     }
+    // This worker's slot is about to be free: whoever waited for one need not wait on.
+    for (WorkerSlot& other : shared->slots) {
+        if (other.state == WorkerState::no_slot) {
+            other.not_before = now;
+        }
+    }
     if (shared->launcher_latch != nullptr) {
         SetLatch(shared->launcher_latch);
     }
@@ -138,6 +148,7 @@ bool attach(Oid database) {
         slot->latch = MyLatch;
         slot->started_at = GetCurrentTimestamp();
         slot->in_flight = 0;
+        slot->failed_starts = 0;
         worker.slot = slot;
         attached = true;
     } else if (slot != nullptr && slot->state == WorkerState::starting && slot->pid == 0) {
@@ -314,24 +325,46 @@ void finish_recorded(std::size_t index) {
     bridge::release(index);
 }
 
-// Records answers [first, last) in one transaction. Those that are locked, or not due again yet,
-// stay.
-void record_range(std::size_t first, std::size_t last, bool* recorded) {
+// The answers that can be recorded now, by their index in the bridge; ascending.
+struct DueAnswers {
+    std::size_t* indexes;
+    bool* recorded;
+    std::size_t count;
+};
+
+DueAnswers due_answers() {
+    const TimestampTz now = GetCurrentTimestamp();
+    const std::size_t all = bridge::finished_count();
+    const std::size_t most = std::min(all, static_cast<std::size_t>(settings.batch_size));
+    DueAnswers due = {static_cast<std::size_t*>(palloc(sizeof(std::size_t) * (most + 1))),
+                      static_cast<bool*>(palloc0(most + 1)), 0};
+    for (std::size_t i = 0; i < all && due.count < most; ++i) {
+        if (bridge::finished(i).retry_at <= now) {
+            due.indexes[due.count++] = i;
+        }
+    }
+    return due;
+}
+
+// One transaction. What is locked stays, to be tried again soon.
+void record_range(const DueAnswers& due, std::size_t first, std::size_t last) {
     const char* schema = nullptr;
-    if (!begin_work(&schema)) {
+    const bool usable = begin_work(&schema);
+    if (schema == nullptr) {
         commit_work();
-        return;
+        end_without_extension();
+    }
+    if (!usable) {
+        ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
+                        errmsg("payonce: the role in payonce.role does not exist")));
     }
     SPI_connect();
     const TimestampTz now = GetCurrentTransactionStartTimestamp();
     for (std::size_t i = first; i < last; ++i) {
-        if (bridge::finished(i).retry_at > now) {
-            continue;
-        }
-        if (apply_finished(schema, worker.lease_owner, i) == Applied::recorded) {
-            recorded[i - first] = true;
+        if (apply_finished(schema, worker.lease_owner, due.indexes[i]) == Applied::recorded) {
+            due.recorded[i] = true;
         } else {
-            bridge::defer(i, TimestampTzPlusMilliseconds(now, locked_retry_ms), false);
+            bridge::defer(due.indexes[i], TimestampTzPlusMilliseconds(now, locked_retry_ms), false);
         }
     }
     SPI_finish();
@@ -339,15 +372,15 @@ void record_range(std::size_t first, std::size_t last, bool* recorded) {
 }
 
 // False: the transaction failed and nothing of the range was recorded.
-bool try_to_record(std::size_t first, std::size_t last, bool* recorded) {
+bool try_to_record(const DueAnswers& due, std::size_t first, std::size_t last) {
     const MemoryContext context = CurrentMemoryContext;
     volatile bool done = true;
     PG_TRY();
-    { record_range(first, last, recorded); }
+    { record_range(due, first, last); }
     PG_CATCH();
     {
         recover_from_error(context);
-        std::fill_n(recorded, last - first, false);
+        std::fill(due.recorded + first, due.recorded + last, false);
         done = false;
     }
     PG_END_TRY();
@@ -357,42 +390,32 @@ bool try_to_record(std::size_t first, std::size_t last, bool* recorded) {
 // One answer that its table refuses (a trigger, a constraint) must not hold up the others: after a
 // failed batch each is recorded by itself. What fails again and again is given up; its lease runs
 // out, and the gateway is asked.
-void record_one_by_one(std::size_t count, bool* recorded) {
-    for (std::size_t i = 0; i < count; ++i) {
-        if (try_to_record(i, i + 1, &recorded[i])) {
+void record_one_by_one(const DueAnswers& due) {
+    for (std::size_t i = 0; i < due.count; ++i) {
+        if (try_to_record(due, i, i + 1)) {
             continue;
         }
-        const int failures = bridge::finished(i).failures;
-        recorded[i] = failures >= max_record_failures;
+        const int failures = bridge::finished(due.indexes[i]).failures;
+        due.recorded[i] = failures >= max_record_failures;
         bridge::defer(
-            i, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), failed_retry_ms << failures),
-            true);
+            due.indexes[i],
+            TimestampTzPlusMilliseconds(GetCurrentTimestamp(), failed_retry_ms << failures), true);
     }
-}
-
-bool any_due(std::size_t count) {
-    const TimestampTz now = GetCurrentTimestamp();
-    for (std::size_t i = 0; i < count; ++i) {
-        if (bridge::finished(i).retry_at <= now) {
-            return true;
-        }
-    }
-    return false;
 }
 
 void record_answers() {
-    const std::size_t count =
-        std::min(bridge::finished_count(), static_cast<std::size_t>(settings.batch_size));
-    if (count == 0 || !any_due(count)) {
+    const DueAnswers due = due_answers();
+    if (due.count == 0) {
         return;
     }
-    bool* recorded = static_cast<bool*>(palloc0(count));
-    if (!try_to_record(0, count, recorded)) {
-        record_one_by_one(count, recorded);
+    if (!try_to_record(due, 0, due.count)) {
+        record_one_by_one(due);
     }
-    for (std::size_t i = count; i-- > 0;) {
-        if (recorded[i]) {
-            finish_recorded(i);
+    // From the last, so that the other indexes stay valid.
+    for (std::size_t i = due.count; i-- > 0;) {
+        if (due.recorded[i]) {
+            finish_recorded(due.indexes[i]);
+            ++worker.released;
         }
     }
 }
@@ -410,7 +433,7 @@ void wait_for_standbys(XLogRecPtr lsn) {
     }
 }
 
-void start_call(const ClaimedCall& claimed) {
+bridge::Call bridge_call(const ClaimedCall& claimed) {
     bridge::Call call;
     call.gateway = claimed.gateway;
     call.kind = claimed.query ? core::CallKind::query : core::CallKind::refund;
@@ -423,14 +446,10 @@ void start_call(const ClaimedCall& claimed) {
     call.amount = claimed.amount;
     call.attempt = claimed.attempt;
     call.claimed_at = claimed.claimed_at;
-    const TimestampTz now = GetCurrentTimestamp();
-    const std::int64_t unix_s =
-        now / USECS_PER_SEC + (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY;
-    if (!bridge::start(call, now, unix_s)) {
-        ereport(LOG,
-                (errmsg("payonce: refund \"%s\" was not sent: out of memory", claimed.refund_no),
-                 errdetail("Its lease will run out, and its gateway be asked.")));
-    }
+    return call;
+}
+
+void count_claimed(const ClaimedCall& claimed) {
     LWLockAcquire(shared->lock, LW_EXCLUSIVE);
     ++worker.slot->claimed;
     GatewayCounters* counters = counters_of(claimed.gateway);
@@ -438,6 +457,26 @@ void start_call(const ClaimedCall& claimed) {
         ++(claimed.query ? counters->asked : counters->sent);
     }
     LWLockRelease(shared->lock);
+}
+
+void start_call(const ClaimedCall& claimed) {
+    const bridge::Call call = bridge_call(claimed);
+    const TimestampTz now = GetCurrentTimestamp();
+    // After a long wait for the standbys the lease could end before the answer comes.
+    const bool too_late = TimestampDifferenceExceeds(claimed.claimed_at, now, max_unsent_ms);
+    const std::int64_t unix_s =
+        now / USECS_PER_SEC + (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY;
+    const bool handed_over =
+        too_late ? bridge::give_back(call, "the synchronous standbys confirmed the claim too late")
+                 : bridge::start(call, now, unix_s);
+    if (!handed_over) {
+        ereport(LOG,
+                (errmsg("payonce: refund \"%s\" was not sent: out of memory", claimed.refund_no),
+                 errdetail("Its lease will run out, and its gateway be asked.")));
+    }
+    if (!too_late) {
+        count_claimed(claimed);
+    }
 }
 
 bool may_dispatch(const char* schema) {
@@ -456,6 +495,7 @@ void claim_in_transaction(List** calls) {
     const TimestampTz next_sweep = TimestampTzPlusMilliseconds(now, settings.naptime_s * 1000LL);
     worker.claim_at = next_sweep;
     worker.more_due = false;
+    worker.released = 0;
     const char* schema = nullptr;
     if (!begin_work(&schema)) {
         const bool gone = schema == nullptr;
@@ -491,31 +531,40 @@ void claim_and_send() {
     wait_for_standbys(XactLastCommitEnd);
     ListCell* cell = nullptr;
     foreach (cell, calls) {
-        start_call(*static_cast<ClaimedCall*>(lfirst(cell)));
+        start_call(*static_cast<const ClaimedCall*>(lfirst(cell)));
     }
 }
 
 void try_to_claim_and_send() {
     const MemoryContext context = CurrentMemoryContext;
     PG_TRY();
-    { claim_and_send(); }
+    {
+        claim_and_send();
+        worker.claim_failures = 0;
+    }
     PG_CATCH();
     {
         recover_from_error(context);
         worker.config_stale = true;
-        worker.claim_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), failed_retry_ms);
+        const int shift = std::min(worker.claim_failures++, max_failed_retry_shift);
+        worker.claim_at =
+            TimestampTzPlusMilliseconds(GetCurrentTimestamp(), failed_retry_ms << shift);
     }
     PG_END_TRY();
 }
 
 // --- The loop ----------------------------------------------------------------------------------
 
-// Claims in handfuls: with more waiting than the limits allow, not for every single answer.
+// With more waiting than the limits allow, claims in handfuls, not for every single answer.
 bool should_claim(bool woken) {
+    if (worker.claim_failures > 0) {
+        return worker.claim_at <= GetCurrentTimestamp();
+    }
     if (woken || worker.claim_at <= GetCurrentTimestamp()) {
         return true;
     }
-    return worker.more_due && bridge::transfers() <= settings.max_in_flight / 2;
+    const int enough = std::min(handful, bridge::transfers() / 4 + 1);
+    return worker.more_due && worker.released >= enough;
 }
 
 long wait_ms() {
@@ -525,9 +574,7 @@ long wait_ms() {
     if (network_ms >= 0) {
         wait = std::min<long>(wait, network_ms);
     }
-    const std::size_t kept =
-        std::min(bridge::finished_count(), static_cast<std::size_t>(settings.batch_size));
-    for (std::size_t i = 0; i < kept; ++i) {
+    for (std::size_t i = 0; i < bridge::finished_count(); ++i) {
         wait = std::min<long>(wait,
                               TimestampDifferenceMilliseconds(now, bridge::finished(i).retry_at));
     }

@@ -1,0 +1,285 @@
+# A PostgreSQL server with payonce and its worker, as a TAP script needs it: orders to pay, refunds
+# to wait for, processes to kill, and the judgement at the end, which compares the tables with what
+# the gateways' own ledgers say was paid out.
+package Payonce::TestServer;
+
+use strict;
+use warnings;
+
+use JSON::PP;
+use Test::More;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Payonce::Judge;
+
+# Nothing happens but by a wake-up within the life of a test, and retries are quick.
+my %fast_settings = (
+	'payonce.naptime' => '1h',
+	'payonce.retry_delay' => '50ms',
+	'payonce.retry_delay_max' => '1s',
+	'payonce.request_timeout' => '10s',
+	# Test::Cluster switches this off; here crashes are the point.
+	'restart_after_crash' => 'on',
+);
+
+# new(NAME, settings => { name => value }, preload => 0, database => 'shop', start => 0):
+# a running server with the extension in the database.
+sub new
+{
+	my ($class, $name, %params) = @_;
+	my $node = PostgreSQL::Test::Cluster->new($name);
+	$node->init;
+	my $self = bless { node => $node, database => $params{database} // 'shop' }, $class;
+	my %settings = (%fast_settings, %{ $params{settings} // {} });
+	$settings{shared_preload_libraries} = 'payonce' if $params{preload} // 1;
+	$self->write_settings(%settings);
+	return $self unless $params{start} // 1;
+	$node->start;
+	$self->create_database;
+	return $self;
+}
+
+sub node { return $_[0]{node}; }
+sub database { return $_[0]{database}; }
+
+# The same server, seen from another of its databases.
+sub in_database
+{
+	my ($self, $database) = @_;
+	return bless { %$self, database => $database }, ref $self;
+}
+
+# Makes this object's database, with the extension, and waits for its worker if there is to be one.
+sub create_database
+{
+	my ($self) = @_;
+	$self->{node}->safe_psql('postgres', "CREATE DATABASE $self->{database}");
+	$self->sql('CREATE EXTENSION payonce');
+	return;
+}
+
+# --- Settings
+
+sub write_settings
+{
+	my ($self, %settings) = @_;
+	my $lines = join '', map { "$_ = '$settings{$_}'\n" } sort keys %settings;
+	$self->{node}->append_conf('postgresql.conf', $lines);
+	return;
+}
+
+# As an administrator changes settings: the file, then a reload.
+sub reload_with
+{
+	my ($self, %settings) = @_;
+	$self->write_settings(%settings);
+	$self->{node}->reload;
+	return;
+}
+
+# --- SQL
+
+sub sql
+{
+	my ($self, $sql, %params) = @_;
+	return $self->{node}->safe_psql($self->{database}, $sql, %params);
+}
+
+# sql_error(SQL): its error message with the SQLSTATE; undef if there was none.
+sub sql_error
+{
+	my ($self, $sql) = @_;
+	my ($stdout, $stderr);
+	my $exit = $self->{node}->psql($self->{database}, "\\set VERBOSITY verbose\n$sql",
+		stdout => \$stdout, stderr => \$stderr, on_error_stop => 1);
+	return $exit == 0 ? undef : $stderr;
+}
+
+# Until the query returns true, also over restarts of the server. At the deadline the script ends:
+# nothing after it would mean anything.
+sub wait_for
+{
+	my ($self, $query, $what) = @_;
+	return if $self->{node}->poll_query_until($self->{database}, $query);
+	diag "waited in vain until $what";
+	diag $self->situation;
+	die "waited in vain until $what";
+}
+
+# What a person would look at.
+sub situation
+{
+	my ($self) = @_;
+	my ($stdout, $stderr);
+	$self->{node}->psql($self->{database}, <<'SQL', stdout => \$stdout, stderr => \$stderr);
+\x auto
+SELECT * FROM payonce_stat_worker;
+SELECT * FROM payonce_stat_gateway;
+SELECT gateway, status, count(*), min(refund_no) FROM t_refund GROUP BY 1, 2 ORDER BY 1, 2;
+SELECT * FROM t_refund WHERE status <> 300 ORDER BY updated_at LIMIT 5;
+SELECT * FROM t_refund_attempt ORDER BY recorded_at DESC LIMIT 20;
+SQL
+	return "$stdout\n$stderr";
+}
+
+# --- Gateways
+
+# add_gateway(GATEWAY, option => value, ...): the foreign server of a stand-in gateway.
+sub add_gateway
+{
+	my ($self, $gateway, %options) = @_;
+	$options{url} //= $gateway->url;
+	my $list = join ', ', map { "$_ '$options{$_}'" } sort keys %options;
+	$self->sql('CREATE SERVER ' . $gateway->name
+		. " FOREIGN DATA WRAPPER payonce_http OPTIONS ($list)");
+	return;
+}
+
+# --- Orders and payments. The gateway's ledger knows each payment, as if its customer had paid;
+# payonce hears of that by the callbacks.
+
+# add_order(ORDER_ID, [PAYMENT_ID => GATEWAY], ..., price => 3200)
+sub add_orders
+{
+	my ($self, @orders) = @_;
+	my (@order_rows, @payment_rows, %paid_in);
+	for my $order (@orders)
+	{
+		my $price = $order->{price} // 3200;
+		push @order_rows, "('$order->{id}', $price)";
+		for my $payment (@{ $order->{payments} })
+		{
+			my ($id, $gateway) = @$payment;
+			push @payment_rows, "('$id', '$order->{id}', $price, '" . $gateway->name . "')";
+			push @{ $paid_in{ $gateway->name }{rows} },
+			  { payment_id => $id, amount => $price, currency => 'CNY', transaction_id => "T-$id" };
+			$paid_in{ $gateway->name }{gateway} = $gateway;
+		}
+	}
+	$_->{gateway}->add_payments(@{ $_->{rows} }) for values %paid_in;
+	$self->sql('INSERT INTO t_order (id, price) VALUES ' . join(', ', @order_rows));
+	$self->sql('INSERT INTO t_order_pay (id, order_id, price, gateway) VALUES '
+		. join(', ', @payment_rows));
+	return;
+}
+
+# The SQL of one callback.
+sub callback_sql
+{
+	my ($self, $payment_id, $success) = @_;
+	my $news = $success // 1 ? 'true' : 'false';
+	return "SELECT pay_callback_outcome('$payment_id', $news, transaction_id => 'T-$payment_id')";
+}
+
+# callback(PAYMENT_ID, SUCCESS): its outcome; a success by default.
+sub callback
+{
+	my ($self, @arguments) = @_;
+	return $self->sql($self->callback_sql(@arguments));
+}
+
+# Orders "ID" with the payments "ID-1", which is paid and wins, and "ID-2", not called back yet.
+sub add_double_payments
+{
+	my ($self, $gateway, @ids) = @_;
+	$self->add_orders(
+		map { { id => $_, payments => [ [ "$_-1", $gateway ], [ "$_-2", $gateway ] ] } } @ids);
+	$self->sql(join ";\n", map { $self->callback_sql("$_-1") } @ids);
+	return map { $self->callback_sql("$_-2") } @ids;
+}
+
+# pay_twice(GATEWAY, ID...): both payments of each order succeed, in one transaction for all of the
+# second ones. Returns the numbers of the refunds that this queues.
+sub pay_twice
+{
+	my ($self, $gateway, @ids) = @_;
+	my @second = $self->add_double_payments($gateway, @ids);
+	$self->sql(join ";\n", 'BEGIN', @second, 'COMMIT');
+	return map { "$_-2-R1" } @ids;
+}
+
+# --- Refunds
+
+# Until they are all 300.
+sub wait_refunded
+{
+	my ($self, @refund_nos) = @_;
+	return $self->wait_status(300, @refund_nos);
+}
+
+sub wait_status
+{
+	my ($self, $status, @refund_nos) = @_;
+	my $list = join ', ', map { "('$_')" } @refund_nos;
+	$self->wait_for(
+		"SELECT bool_and(coalesce(r.status, -1) = $status) FROM (VALUES $list) v (refund_no)"
+		  . ' LEFT JOIN t_refund r USING (refund_no)',
+		"the status is $status of " . join(' ', @refund_nos[ 0 .. ($#refund_nos < 4 ? $#refund_nos : 4) ]));
+	return;
+}
+
+sub refund_status
+{
+	my ($self, $refund_no) = @_;
+	return $self->sql("SELECT status FROM t_refund WHERE refund_no = '$refund_no'");
+}
+
+# The calls of a refund as "call verdict" in their order, joined by commas.
+sub calls
+{
+	my ($self, $refund_no) = @_;
+	return $self->sql("SELECT string_agg(call || ' ' || verdict, ', ' ORDER BY attempt, recorded_at)"
+		. " FROM t_refund_attempt WHERE refund_no = '$refund_no'");
+}
+
+# --- Processes
+
+sub worker_pid
+{
+	my ($self) = @_;
+	return $self->sql("SELECT pid FROM pg_stat_activity WHERE datname = current_database()"
+		. " AND backend_type = 'payonce worker'");
+}
+
+sub launcher_pid
+{
+	my ($self) = @_;
+	return $self->sql("SELECT pid FROM pg_stat_activity WHERE backend_type = 'payonce launcher'");
+}
+
+# Until this database's worker runs, and is another process than the given one.
+sub wait_for_worker
+{
+	my ($self, $not_pid) = @_;
+	$not_pid //= 0;
+	$self->wait_for("SELECT EXISTS (SELECT FROM payonce_stat_worker WHERE state = 'running'"
+		. " AND pid <> $not_pid)", 'a worker runs');
+	return;
+}
+
+# kill -9: the postmaster then restarts all of its processes. Returns the pid that was killed, once
+# the server is up again with another worker.
+sub crash_process
+{
+	my ($self, $pid) = @_;
+	kill 'KILL', $pid or die "kill $pid: $!";
+	$self->wait_for_worker($pid);
+	return $pid;
+}
+
+# --- The judgement
+
+# judge_ok(GATEWAY...): two tests, with which each script ends.
+sub judge_ok
+{
+	my ($self, @gateways) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	my $tables = JSON::PP->new->utf8->decode($self->sql(Payonce::Judge::tables_query()));
+	my @complaints = Payonce::Judge::complaints($tables, @gateways);
+	is(join("\n", @complaints), '', 'the ledgers agree with the tables, nothing was paid out twice');
+	is($self->sql('SELECT * FROM payonce_check()'), '', 'payonce_check() finds nothing');
+	return;
+}
+
+1;
