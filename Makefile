@@ -16,7 +16,13 @@ OBJS = $(SOURCES:.cpp=.o)
 REGRESS = $(patsubst sql/%.sql,%,$(sort $(wildcard sql/*.sql)))
 REGRESS_OPTS = --load-extension=payonce
 ISOLATION = $(patsubst test/isolation/specs/%.spec,%,$(sort $(wildcard test/isolation/specs/*.spec)))
-ISOLATION_OPTS = --load-extension=payonce --inputdir=test/isolation
+# It makes what the others share, so it is run first, whichever of them are asked for.
+ifneq ($(strip $(ISOLATION)),)
+override ISOLATION := prepare $(filter-out prepare,$(ISOLATION))
+endif
+# Without the lock other steps wait, and other errors come: the same specs, other expected output.
+ISOLATION_OPTS = --load-extension=payonce \
+	--inputdir=test/isolation$(if $(PAYONCE_TEST_WITHOUT_LOCK),/without_lock)
 
 EXTRA_CLEAN = build compile_commands.json
 

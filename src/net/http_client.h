@@ -31,8 +31,8 @@ namespace payonce::net {
 struct HttpClientLimits {
     // A longer answer ends the request as `uncertain`: no gateway says so much about one refund.
     std::size_t max_response_bytes = std::size_t{256} * 1024;
-    // Connections kept for reuse over all hosts. Should not be less than the requests in flight:
-    // every answer then closes a connection.
+    // Connections kept for reuse over all hosts. With more than so many requests in flight, every
+    // answer closes one.
     int max_kept_connections = 256;
     // A kept connection older than this is closed, so that a gateway's new address is found.
     int max_connection_age_s = 300;
@@ -57,10 +57,10 @@ class HttpClient {
   public:
     // Throws std::runtime_error when curl or epoll cannot be set up. Call init_process() before.
     explicit HttpClient(const HttpClientLimits& limits);
-    // Drops what is in flight, without its answers. Waits neither for a gateway nor for a name to be
-    // resolved: a resolver thread that hangs is left to end by itself and frees what it holds. (A
-    // libcurl newer than the tested ones may join such threads; an owner whose process is about to
-    // exit may then leak its client instead.)
+    // Drops what is in flight, without its answers. Waits neither for a gateway nor for a name to
+    // be resolved: a resolver thread that hangs is left to end by itself and frees what it holds.
+    // (A libcurl newer than the tested ones may join such threads; an owner whose process is about
+    // to exit may then leak its client instead.)
     ~HttpClient();
     HttpClient(const HttpClient&) = delete;
     HttpClient& operator=(const HttpClient&) = delete;
@@ -69,9 +69,9 @@ class HttpClient {
     // False when it fails.
     static bool init_process();
 
-    // Takes the request; the next advance() starts it. False: nothing was taken, nothing is sent, and
-    // no result will come. A request that cannot be sent as it is (a header with a line break, no
-    // time left) is taken, and its result is `not_sent`.
+    // Takes the request; the next advance() starts it. False: nothing was taken, nothing is sent,
+    // and no result will come. A request that cannot be sent as it is (a header with a line break,
+    // no time left) is taken, and its result is `not_sent`.
     bool submit(HttpJob job);
 
     int event_fd() const;

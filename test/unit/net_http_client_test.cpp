@@ -1285,7 +1285,7 @@ std::string http_date(std::time_t time, const char* format) {
     std::tm parts{};
     gmtime_r(&time, &parts);
     char text[64];
-    return std::string(text, std::strftime(text, sizeof text, format, &parts));
+    return {text, std::strftime(text, sizeof text, format, &parts)};
 }
 
 class RetryAfterTest : public HttpClientTest {

@@ -79,7 +79,10 @@ GatewayAnswer read_body(std::string_view refund_no, const std::string& bytes) {
     }
     // Not promised by the wire format, but an answer about another refund must not settle this one.
     const auto echoed = body.find("refund_no");
-    if (echoed != body.end() && *echoed != std::string(refund_no)) {
+    const bool about_this =
+        echoed == body.end() ||
+        (echoed->is_string() && echoed->get_ref<const std::string&>() == refund_no);
+    if (!about_this) {
         return answer(Verdict::unknown, "the gateway's answer is about another refund");
     }
     const std::string status = text_member(body, "status", max_error_bytes);

@@ -5,7 +5,7 @@ package Payonce::Gateway;
 use strict;
 use warnings;
 
-use File::Basename qw(dirname);
+use File::Basename qw(basename dirname);
 use HTTP::Tiny;
 use JSON::PP;
 use POSIX ();
@@ -44,7 +44,8 @@ sub new
 		options => [ '--strict-payments', @{ $params{options} // [] } ],
 		ledger_file => "$directory/$name.ledger",
 		port_file => "$directory/$name.port",
-		log_file => "$PostgreSQL::Test::Utils::log_path/gateway_${name}_$$.log",
+		log_file => "$PostgreSQL::Test::Utils::log_path/"
+		  . basename($0, '.pl') . "_gateway_$name.log",
 	}, $class;
 	$self->start;
 	return $self;

@@ -1,2 +1,0 @@
-src/core/identifiers.o: src/core/identifiers.cpp src/core/identifiers.h
-src/core/identifiers.h:
