@@ -349,6 +349,8 @@ CREATE TRIGGER payonce_refund_wake AFTER INSERT OR UPDATE ON t_refund
     FOR EACH ROW WHEN (NEW.status = 0) EXECUTE FUNCTION payonce_refund_wake();
 CREATE TRIGGER payonce_append_only BEFORE UPDATE OR DELETE ON t_refund_attempt
     FOR EACH ROW EXECUTE FUNCTION payonce_append_only();
+CREATE TRIGGER payonce_append_only_truncate BEFORE TRUNCATE ON t_refund_attempt
+    FOR EACH STATEMENT EXECUTE FUNCTION payonce_append_only();
 
 COMMENT ON TRIGGER payonce_status_guard ON t_order IS 'Only the changes of status that docs/states.md lists.';
 COMMENT ON TRIGGER payonce_status_guard ON t_order_pay IS 'Only the changes of status that docs/states.md lists.';
@@ -360,6 +362,7 @@ COMMENT ON TRIGGER payonce_refund_reserve_change ON t_refund IS 'Keeps t_order_p
 COMMENT ON TRIGGER payonce_refund_reserve_row ON t_refund IS 'Keeps t_order_pay.refund_reserved.';
 COMMENT ON TRIGGER payonce_refund_wake ON t_refund IS 'Wakes the worker at commit.';
 COMMENT ON TRIGGER payonce_append_only ON t_refund_attempt IS 'Evidence stays as it was written.';
+COMMENT ON TRIGGER payonce_append_only_truncate ON t_refund_attempt IS 'Evidence stays as it was written.';
 
 --
 -- Gateways
@@ -487,7 +490,7 @@ WITH refund_sums AS (
     FROM t_refund r
     GROUP BY r.payment_id
 ), payment AS (
-    SELECT p.id, p.order_id, p.status, p.refund_reserved, o.status AS order_status,
+    SELECT p.id, p.order_id, p.status, p.paid_amount, p.refund_reserved,
            (o.paid_by IS NOT NULL AND o.paid_by = p.id) AS is_winner,
            coalesce(p.paid_amount, p.price) AS arrived,
            coalesce(s.reserved, 0) AS reserved, coalesce(s.pending, 0) AS pending,
@@ -536,9 +539,28 @@ FROM payment p
 WHERE (p.status = 200 AND (p.reserved <> p.arrived OR p.pending + p.attention = 0))
    OR (p.status = 300 AND p.refunded <> p.arrived)
    OR (p.status = 100 AND p.reserved = p.arrived)
+   OR (p.status IN (0, 400) AND p.paid_amount IS NOT NULL)
+UNION ALL
+SELECT 'sending_without_lease', r.refund_no, 'the refund''s status is 100, but no worker has it in hand'
+FROM t_refund r
+WHERE r.status = 100 AND r.lease_owner IS NULL
+UNION ALL
+SELECT 'payment_without_order', p.id, format('there is no order %s', p.order_id)
+FROM t_order_pay p
+WHERE NOT EXISTS (SELECT FROM t_order o WHERE o.id = p.order_id)
+UNION ALL
+SELECT 'refund_without_payment', r.refund_no, format('there is no payment %s', r.payment_id)
+FROM t_refund r
+WHERE NOT EXISTS (SELECT FROM t_order_pay p WHERE p.id = r.payment_id)
 UNION ALL
 SELECT 'status_unknown', o.id, format('order status %s', o.status)
-FROM t_order o WHERE o.status NOT IN (0, 100, 400);
+FROM t_order o WHERE o.status NOT IN (0, 100, 400)
+UNION ALL
+SELECT 'status_unknown', p.id, format('payment status %s', p.status)
+FROM t_order_pay p WHERE p.status NOT IN (0, 100, 200, 300, 400, 500)
+UNION ALL
+SELECT 'status_unknown', r.refund_no, format('refund status %s', r.status)
+FROM t_refund r WHERE r.status NOT IN (0, 100, 150, 200, 300, 400, 500);
 END;
 COMMENT ON FUNCTION payonce_check() IS
 'Every broken invariant: kind, the row''s id, and what is wrong. No row when all is well. Reads all tables.';

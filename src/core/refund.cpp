@@ -1,6 +1,7 @@
 #include "core/refund.h"
 
 #include <algorithm>
+#include <limits>
 
 namespace payonce::core {
 namespace {
@@ -47,6 +48,20 @@ RefundStep after_success(const RefundFacts& facts) noexcept {
     return step;
 }
 
+// `duration` is not negative. At the end of time instead of past it: retry_since may be 'infinity'.
+Microseconds later(Microseconds time, Microseconds duration) noexcept {
+    constexpr Microseconds end = std::numeric_limits<Microseconds>::max();
+    return time > end - duration ? end : time + duration;
+}
+
+// A duration from [full/2, full).
+Microseconds jittered(Microseconds full, std::uint64_t random) noexcept {
+    const Microseconds half = full / 2;
+    const auto share = static_cast<Microseconds>(random % 1024);
+    // In two parts, so that no product overflows.
+    return half + half / 1024 * share + half % 1024 * share / 1024;
+}
+
 Microseconds retry_after_delay(const AnswerFacts& answer, std::uint64_t random) noexcept {
     if (!answer.retry_after_s) {
         return 0;
@@ -62,17 +77,18 @@ Microseconds retry_after_delay(const AnswerFacts& answer, std::uint64_t random) 
 // Not settled yet: `status` again later, or to a person when the time for retries is used up.
 RefundStep try_later(const RefundFacts& facts, RefundStatus status, const AnswerFacts& answer,
                      const RetryPolicy& policy, Moment moment) noexcept {
-    const Microseconds deadline = facts.retry_since + policy.retry_for;
+    const Microseconds deadline = later(facts.retry_since, policy.retry_for);
     if (moment.now >= deadline) {
         return settle(facts, RefundStatus::attention);
     }
     RefundStep step;
     step.status = status;
-    step.failed_attempts = facts.failed_attempts + 1;
+    step.failed_attempts =
+        std::min(facts.failed_attempts, std::numeric_limits<std::int32_t>::max() - 1) + 1;
     const Microseconds delay = std::max(backoff_delay(step.failed_attempts, policy, moment.random),
                                         retry_after_delay(answer, moment.random));
     // The last attempt falls on the deadline itself.
-    step.next_attempt_at = std::min(moment.now + delay, deadline);
+    step.next_attempt_at = std::min(later(moment.now, delay), deadline);
     return step;
 }
 
@@ -84,10 +100,11 @@ RefundStep poll_later(const RefundFacts& facts, const AnswerFacts& answer,
     const Microseconds age = facts.status == RefundStatus::processing
                                  ? std::max<Microseconds>(moment.now - facts.accepted_at, 0)
                                  : 0;
-    const Microseconds spread = std::clamp(age / 2, policy.retry_delay, policy.retry_delay_max);
+    const Microseconds spread =
+        std::min(std::max(age / 2, policy.retry_delay), policy.retry_delay_max);
     const Microseconds delay =
-        spread / 2 + spread / 2 * static_cast<Microseconds>(moment.random % 1024) / 1024;
-    step.next_attempt_at = moment.now + std::max(delay, retry_after_delay(answer, moment.random));
+        std::max(jittered(spread, moment.random), retry_after_delay(answer, moment.random));
+    step.next_attempt_at = later(moment.now, delay);
     step.flag_payment = age >= processing_alarm_us;
     return step;
 }
@@ -130,7 +147,7 @@ RefundStep after_asking(const RefundFacts& facts, const AnswerFacts& answer,
     RefundStep step =
         try_later(facts, from_queue ? RefundStatus::queued : RefundStatus::unconfirmed, answer,
                   policy, moment);
-    step.ask_first = from_queue;
+    step.ask_first = step.status == RefundStatus::queued;
     return step;
 }
 
@@ -164,11 +181,10 @@ const char* name_of(Verdict verdict) noexcept {
 
 Microseconds backoff_delay(std::int32_t failed_attempts, const RetryPolicy& policy,
                            std::uint64_t random) noexcept {
-    Microseconds delay = std::min(policy.retry_delay, policy.retry_delay_max);
-    for (std::int32_t i = 1; i < failed_attempts && delay < policy.retry_delay_max; ++i) {
-        delay = std::min(delay * 2, policy.retry_delay_max);
-    }
-    return delay / 2 + delay / 2 * static_cast<Microseconds>(random % 1024) / 1024;
+    // 63 doublings take every delay past every maximum.
+    const std::int32_t doublings = std::clamp(failed_attempts, 1, 64) - 1;
+    const bool fits = policy.retry_delay <= policy.retry_delay_max >> doublings;
+    return jittered(fits ? policy.retry_delay << doublings : policy.retry_delay_max, random);
 }
 
 RefundStep after_answer(const RefundFacts& facts, CallKind kind, const AnswerFacts& answer,
@@ -176,7 +192,8 @@ RefundStep after_answer(const RefundFacts& facts, CallKind kind, const AnswerFac
     if (answer.verdict == Verdict::succeeded) {
         return after_success(facts);
     }
-    if (!holds_lease || is_settled(facts.status)) {
+    // Nobody holds a row that is queued or settled.
+    if (!holds_lease || facts.status == RefundStatus::queued || is_settled(facts.status)) {
         return keep(facts);
     }
     if (answer.verdict == Verdict::failed) {
@@ -187,8 +204,10 @@ RefundStep after_answer(const RefundFacts& facts, CallKind kind, const AnswerFac
     if (answer.verdict == Verdict::processing) {
         return poll_later(facts, answer, policy, moment);
     }
-    return kind == CallKind::refund ? after_sending(facts, answer, policy, moment)
-                                    : after_asking(facts, answer, policy, moment);
+    // In the other statuses an earlier call may have got through, whatever this one was.
+    const bool only_sent = kind == CallKind::refund && facts.status == RefundStatus::sending;
+    return only_sent ? after_sending(facts, answer, policy, moment)
+                     : after_asking(facts, answer, policy, moment);
 }
 
 RefundStep after_lost_lease(const RefundFacts& facts, Moment moment) noexcept {

@@ -30,6 +30,15 @@ std::size_t sequence_length(std::string_view text, std::size_t at) {
     return refused ? 0 : length;
 }
 
+// Of the well-formed sequence at `at`: C0, DEL, and C1 (U+0080–U+009F), which terminals obey too.
+bool is_control(std::string_view text, std::size_t at, std::size_t length) {
+    const std::uint8_t lead = byte_at(text, at);
+    if (length == 1) {
+        return lead < 0x20 || lead == 0x7F;
+    }
+    return lead == 0xC2 && byte_at(text, at + 1) < 0xA0;
+}
+
 }  // namespace
 
 std::string clean_text(std::string_view bytes, std::size_t max_bytes) {
@@ -38,18 +47,19 @@ std::string clean_text(std::string_view bytes, std::size_t max_bytes) {
     std::size_t at = 0;
     while (at < bytes.size() && clean.size() < max_bytes) {
         const std::size_t length = sequence_length(bytes, at);
-        if (length > 1) {
-            if (clean.size() + length > max_bytes) {
-                break;
-            }
-            clean.append(bytes, at, length);
-            at += length;
+        if (length == 0) {
+            clean.push_back('?');
+            ++at;
             continue;
         }
-        const std::uint8_t byte = byte_at(bytes, at);
-        const bool control = byte < 0x20 || byte == 0x7F;
-        clean.push_back(length == 0 ? '?' : control ? ' ' : bytes[at]);
-        ++at;
+        if (is_control(bytes, at, length)) {
+            clean.push_back(' ');
+        } else if (clean.size() + length > max_bytes) {
+            break;
+        } else {
+            clean.append(bytes, at, length);
+        }
+        at += length;
     }
     return clean;
 }

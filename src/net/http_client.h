@@ -33,7 +33,7 @@ struct HttpClientLimits {
     std::size_t max_response_bytes = std::size_t{256} * 1024;
     // Connections kept for reuse over all hosts. With more than so many requests in flight, every
     // answer closes one.
-    int max_kept_connections = 256;
+    int max_kept_connections = 1000;
     // A kept connection older than this is closed, so that a gateway's new address is found.
     int max_connection_age_s = 300;
 };

@@ -1,5 +1,7 @@
 #include "pg/apply.h"
 
+#include <algorithm>
+
 #include "core/refund.h"
 #include "pg/dispatch_bridge.h"
 #include "pg/evidence.h"
@@ -85,7 +87,8 @@ RefundNews news_of(const bridge::Finished& finished, const core::RefundStep& ste
 
 }  // namespace
 
-Applied apply_finished(const char* schema, std::int64_t lease_owner, std::size_t index) {
+Applied apply_finished(const char* schema, std::int64_t lease_owner, std::size_t index,
+                       TimestampTz* next_due) {
     const bridge::Finished finished = bridge::finished(index);
     const std::string_view refund_no = from_utf8(finished.call.refund_no);
     if (!try_lock_order(from_utf8(finished.call.order_id))) {
@@ -105,6 +108,9 @@ Applied apply_finished(const char* schema, std::int64_t lease_owner, std::size_t
     const core::RefundStep step = decide_step(refund, finished, lease_owner, now);
     apply_refund_step(schema, refund, step, news_of(finished, step), now);
     record_call(schema, finished, refund_no, !step.changes_nothing);
+    if (!step.changes_nothing && !core::is_settled(step.status)) {
+        *next_due = std::min(*next_due, step.next_attempt_at);
+    }
     return Applied::recorded;
 }
 

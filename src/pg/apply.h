@@ -14,7 +14,9 @@ enum class Applied : std::uint8_t {
 };
 
 // Inside a transaction and an SPI connection of the worker: records finished call `index` of the
-// bridge and what follows from it. Waits for no lock.
-Applied apply_finished(const char* schema, std::int64_t lease_owner, std::size_t index);
+// bridge and what follows from it. Waits for no lock. Lowers `next_due` to the time of the refund's
+// next attempt.
+Applied apply_finished(const char* schema, std::int64_t lease_owner, std::size_t index,
+                       TimestampTz* next_due);
 
 }  // namespace payonce::pg

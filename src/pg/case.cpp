@@ -18,7 +18,7 @@ namespace {
 }  // namespace
 
 PaymentCase take_payment(const char* schema, std::string_view payment_id) {
-    require_durable_commit();
+    begin_decision();
     PaymentRow found;
     if (!read_payment(schema, payment_id, RowLock::none, &found)) {
         report_unknown("payment", payment_id, "t_order_pay",

@@ -14,7 +14,8 @@ bool waits_for_standbys() {
 
 }  // namespace
 
-void require_durable_commit() {
+void begin_decision() {
+    PreventCommandIfReadOnly("a decision of payonce");
     if (synchronous_commit < SYNCHRONOUS_COMMIT_ON) {
         // LOCAL survives the end of the function that calls, and is undone with the transaction.
         (void)set_config_option("synchronous_commit", "on", PGC_USERSET, PGC_S_SESSION,

@@ -7,9 +7,10 @@
 
 namespace payonce::pg {
 
-// Raises synchronous_commit to at least `on` until the end of the transaction: an acknowledged
-// callback is never lost, whatever the application has set.
-void require_durable_commit();
+// At the start of whatever decides about money. Refuses where nothing can be written: a read-only
+// transaction, a standby (25006). Raises synchronous_commit to at least `on` until the end of the
+// transaction: an acknowledged callback is never lost, whatever the application has set.
+void begin_decision();
 
 // For an answer that rests on rows which may be visible although no standby has them yet: has this
 // transaction's commit wait for the standbys too. Does nothing where none are configured.

@@ -33,7 +33,7 @@ void write_evidence(const char* schema, const Evidence& evidence) {
         .add(evidence.gateway_refund_id)
         .add(evidence.error)
         .add(evidence.applied);
-    run(insert_attempt, schema, parameters);
+    write_row(insert_attempt, schema, parameters);
 }
 
 }  // namespace payonce::pg

@@ -56,7 +56,7 @@ Datum payonce_activate(PG_FUNCTION_ARGS) {
     Parameters none;
     run(delete_pairs, schema, none);
     Parameters pair = current_pair();
-    run(insert_pair, schema, pair);
+    write_row(insert_pair, schema, pair);
     SPI_finish();
     warn_if_not_preloaded();
     probe_at_commit();

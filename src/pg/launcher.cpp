@@ -73,6 +73,7 @@ int take_news(const List* databases, Oid* now_absent) {
         const bool ended = OidIsValid(slot.database) && slot.pid == 0;
         if (ended && slot.state == WorkerState::absent && slot.probe_again) {
             slot.state = WorkerState::stopped;
+            slot.not_before = 0;
         } else if (ended && slot.state == WorkerState::absent) {
             now_absent[count++] = slot.database;
             slot.database = InvalidOid;

@@ -17,7 +17,7 @@ Statement update_order_closed = {
     "UPDATE {s}.t_order SET status = 400, closed_at = now() WHERE id = $1", 1, {TEXTOID}};
 
 bool close_order(const char* schema, std::string_view order_id) {
-    require_durable_commit();
+    begin_decision();
     lock_order(order_id);
     OrderRow order;
     if (!read_order(schema, order_id, RowLock::wait, &order)) {
@@ -26,7 +26,7 @@ bool close_order(const char* schema, std::string_view order_id) {
     if (order.status == core::OrderStatus::unpaid) {
         Parameters parameters;
         parameters.add(order_id);
-        run(update_order_closed, schema, parameters);
+        write_row(update_order_closed, schema, parameters);
     } else {
         rely_on_visible_rows();
     }

@@ -124,7 +124,7 @@ void write_decision(const char* schema, const core::Decision& decision, const Ro
 }
 
 core::Outcome process_callback(const char* schema, const Callback& callback) {
-    require_durable_commit();
+    begin_decision();
     PaymentRow found;
     if (!read_payment(schema, callback.payment_id, RowLock::none, &found)) {
         report_unknown(

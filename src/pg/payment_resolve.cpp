@@ -107,7 +107,7 @@ std::string_view resolve_payment(const char* schema, std::string_view payment_id
         action == Action::accept ? accept_payment(schema, taken) : refund_payment(schema, taken);
     Parameters parameters;
     parameters.add(payment_id).add(note);
-    run(update_note, schema, parameters);
+    write_row(update_note, schema, parameters);
     return done;
 }
 

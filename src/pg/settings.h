@@ -1,4 +1,4 @@
-// The settings of payonce: one variable for each row of docs/settings in the README.
+// The settings of payonce: one variable for each row of the table in README.md.
 #pragma once
 
 #include "core/decide.h"

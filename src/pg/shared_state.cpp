@@ -98,7 +98,7 @@ WorkerSlot* find_slot(Oid database) {
 
 bool is_kept_away(Oid database) {
     for (int i = 0; i < shared->kept_away_count; ++i) {
-        if (shared->kept_away[i] == database) {
+        if (shared->kept_away[i].database == database) {
             return true;
         }
     }

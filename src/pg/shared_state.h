@@ -60,6 +60,13 @@ struct WorkerSlot {
     GatewayCounters gateways[max_counted_gateways];
 };
 
+// A database whose worker must stay away until the holder's transaction ends (DROP DATABASE and the
+// like). One transaction may hold several, and several transactions one.
+struct KeptAway {
+    Oid database;
+    pid_t holder;
+};
+
 struct SharedState {
     LWLock* lock;
     Latch* launcher_latch;
@@ -67,9 +74,8 @@ struct SharedState {
     std::int32_t probe_request_count;
     bool probe_all;
     Oid probe_requests[max_probe_requests];
-    // Databases whose worker must stay away until a transaction ends (DROP DATABASE and the like).
     std::int32_t kept_away_count;
-    Oid kept_away[max_kept_away];
+    KeptAway kept_away[max_kept_away];
     WorkerSlot slots[max_databases];
 };
 

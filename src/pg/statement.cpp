@@ -120,6 +120,17 @@ std::uint64_t run(Statement& statement, const char* schema, Parameters& paramete
     return SPI_processed;
 }
 
+void write_row(Statement& statement, const char* schema, Parameters& parameters) {
+    if (run(statement, schema, parameters) != 1) {
+        ereport(ERROR,
+                (errcode(ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION),
+                 errmsg("a row that payonce writes was not written"),
+                 errdetail("A trigger, rule or policy of the table suppressed: %s",
+                           with_schema(statement.sql, schema)),
+                 errhint("Have it let the row pass; a BEFORE trigger must not return NULL.")));
+    }
+}
+
 bool column_is_null(std::uint64_t row, int number) {
     bool is_null = false;
     column(row, number, &is_null);

@@ -54,6 +54,10 @@ class Parameters {
 // are in SPI_tuptable until SPI_finish. Returns their number (or that of the rows changed).
 std::uint64_t run(Statement& statement, const char* schema, Parameters& parameters);
 
+// Runs a statement that is to insert a row, or to update one that is known to be there. An error
+// where it did not: a trigger or rule of the application must not make a silent true of it.
+void write_row(Statement& statement, const char* schema, Parameters& parameters);
+
 // Columns of row `row` of SPI_tuptable; 1-based. Text lives as long as the SPI connection.
 bool column_is_null(std::uint64_t row, int column);
 std::string_view text_column(std::uint64_t row, int column);

@@ -153,7 +153,7 @@ bool read_refund(const char* schema, std::string_view refund_no, RowLock lock, R
 void mark_order_paid(const char* schema, std::string_view order_id, std::string_view payment_id) {
     Parameters parameters;
     parameters.add(order_id).add(payment_id);
-    run(update_order_paid, schema, parameters);
+    write_row(update_order_paid, schema, parameters);
 }
 
 void write_payment(const char* schema, const PaymentRow& row) {
@@ -164,7 +164,7 @@ void write_payment(const char* schema, const PaymentRow& row) {
         .add(row.paid_amount)
         .add(row.paid_currency)
         .add(row.attention);
-    run(update_payment, schema, parameters);
+    write_row(update_payment, schema, parameters);
 }
 
 std::string_view queue_refund(const char* schema, const PaymentRow& payment,
@@ -181,7 +181,7 @@ std::string_view queue_refund(const char* schema, const PaymentRow& payment,
     } else {
         parameters.add(note);
     }
-    run(insert_refund, schema, parameters);
+    write_row(insert_refund, schema, parameters);
     return refund_no;
 }
 
@@ -231,7 +231,7 @@ void write_refund_step(const char* schema, const RefundRow& row, const core::Ref
     if (step.via_sending) {
         Parameters parameters;
         parameters.add(row.refund_no);
-        run(begin_sending, schema, parameters);
+        write_row(begin_sending, schema, parameters);
     }
     const bool finished =
         step.status == core::RefundStatus::refunded || step.status == core::RefundStatus::cancelled;
@@ -250,7 +250,7 @@ void write_refund_step(const char* schema, const RefundRow& row, const core::Ref
         .add(news.last_error)
         .add(news.note)
         .add(news.superseded_by);
-    run(update_refund, schema, parameters);
+    write_row(update_refund, schema, parameters);
 }
 
 core::RefundSums refund_sums(const char* schema, std::string_view payment_id) {
@@ -287,7 +287,7 @@ void update_payment_standing(const char* schema, std::string_view payment_id,
     }
     Parameters parameters;
     parameters.add(payment.id).add(static_cast<int>(status)).add(attention);
-    run(update_standing, schema, parameters);
+    write_row(update_standing, schema, parameters);
 }
 
 std::string_view with_attention(std::optional<std::string_view> old, std::string_view reason) {

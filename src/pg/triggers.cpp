@@ -167,7 +167,7 @@ void recompute_reserved(TriggerData* trigger, HeapTuple tuple) {
     run(lock_payment, schema, to_lock);
     Parameters to_update;
     to_update.add_datum(payment_id);
-    run(update_reserved, schema, to_update);
+    write_row(update_reserved, schema, to_update);
 }
 
 Datum reserve(TriggerData* trigger) {

@@ -16,14 +16,15 @@ constexpr int stop_deadline_ms = 30'000;
 
 ProcessUtility_hook_type previous_hook = nullptr;
 
-// What this backend keeps its worker away from; the statement runs alone in its transaction.
-Oid held_database = InvalidOid;
+// Whether this backend's transaction keeps a worker away from a database. RENAME may come more than
+// once in one.
+bool holds_databases = false;
 
 void hold(Oid database) {
     LWLockAcquire(shared->lock, LW_EXCLUSIVE);
     if (shared->kept_away_count < max_kept_away) {
-        shared->kept_away[shared->kept_away_count++] = database;
-        held_database = database;
+        shared->kept_away[shared->kept_away_count++] = KeptAway{database, MyProcPid};
+        holds_databases = true;
     }
     LWLockRelease(shared->lock);
 }
@@ -130,6 +131,7 @@ enum class Concern : std::uint8_t { nobody, worker, launcher };
 // Who should hear at commit of what the statement changed.
 Concern concern_of(const Node* statement) {
     switch (nodeTag(statement)) {
+        case T_AlterDatabaseStmt:
         case T_CreatedbStmt:
         case T_DropdbStmt:
             return Concern::launcher;
@@ -184,21 +186,20 @@ void install_utility_hook() {
 }
 
 void release_databases() {
-    if (!OidIsValid(held_database) || shared == nullptr) {
+    if (!holds_databases) {
         return;
     }
     LWLockAcquire(shared->lock, LW_EXCLUSIVE);
-    for (int i = 0; i < shared->kept_away_count; ++i) {
-        if (shared->kept_away[i] == held_database) {
+    for (int i = shared->kept_away_count; i-- > 0;) {
+        if (shared->kept_away[i].holder == MyProcPid) {
             shared->kept_away[i] = shared->kept_away[--shared->kept_away_count];
-            break;
         }
     }
     if (shared->launcher_latch != nullptr) {
         SetLatch(shared->launcher_latch);
     }
     LWLockRelease(shared->lock);
-    held_database = InvalidOid;
+    holds_databases = false;
 }
 
 }  // namespace payonce::pg

@@ -11,27 +11,16 @@ bool worker_marked = false;
 bool launcher_marked = false;
 bool probe_marked = false;
 
-// Runs inside the commit, after the transaction has become visible: it must neither fail nor
-// allocate. A prepared transaction drops its marks here; COMMIT PREPARED runs through the utility
-// hook, and the worker's sweep finds what no hook saw.
-void on_transaction_end(XactEvent event, void*) {
-    switch (event) {
-        case XACT_EVENT_COMMIT:
-            if (worker_marked) {
-                wake_worker_of(MyDatabaseId);
-            }
-            if (launcher_marked) {
-                wake_launcher();
-            }
-            if (probe_marked) {
-                request_probe(MyDatabaseId);
-            }
-            break;
-        case XACT_EVENT_ABORT:
-        case XACT_EVENT_PREPARE:
-            break;
-        default:
-            return;
+// Runs inside the end of the transaction: it must neither fail nor allocate.
+void end_transaction(bool committed) {
+    if (committed && worker_marked) {
+        wake_worker_of(MyDatabaseId);
+    }
+    if (committed && launcher_marked) {
+        wake_launcher();
+    }
+    if (committed && probe_marked) {
+        request_probe(MyDatabaseId);
     }
     worker_marked = false;
     launcher_marked = false;
@@ -39,10 +28,27 @@ void on_transaction_end(XactEvent event, void*) {
     release_databases();
 }
 
+// A prepared transaction drops its marks here; COMMIT PREPARED runs through the utility hook, and
+// the worker's sweep finds what no hook saw.
+void on_transaction_event(XactEvent event, void*) {
+    if (event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE) {
+        end_transaction(false);
+    }
+}
+
+// The last phase of a commit. When the event COMMIT is raised, the rows are visible, but the news
+// of changed catalogs has not been sent: a worker woken then would still see a server as it was.
+void on_resource_release(ResourceReleasePhase phase, bool is_commit, bool is_top_level, void*) {
+    if (phase == RESOURCE_RELEASE_AFTER_LOCKS && is_commit && is_top_level) {
+        end_transaction(true);
+    }
+}
+
 }  // namespace
 
 void register_wakeup() {
-    RegisterXactCallback(on_transaction_end, nullptr);
+    RegisterXactCallback(on_transaction_event, nullptr);
+    RegisterResourceReleaseCallback(on_resource_release, nullptr);
 }
 
 void wake_worker_at_commit() {

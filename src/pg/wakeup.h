@@ -3,7 +3,7 @@
 
 namespace payonce::pg {
 
-// Registers the transaction callback, once in a process.
+// Registers the callbacks of a transaction's end, once in a process.
 void register_wakeup();
 
 // Marks this transaction; its commit sets the latch of this database's worker. A mark that is

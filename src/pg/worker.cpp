@@ -360,8 +360,10 @@ void record_range(const DueAnswers& due, std::size_t first, std::size_t last) {
     }
     SPI_connect();
     const TimestampTz now = GetCurrentTransactionStartTimestamp();
+    TimestampTz next_due = worker.claim_at;
     for (std::size_t i = first; i < last; ++i) {
-        if (apply_finished(schema, worker.lease_owner, due.indexes[i]) == Applied::recorded) {
+        if (apply_finished(schema, worker.lease_owner, due.indexes[i], &next_due) ==
+            Applied::recorded) {
             due.recorded[i] = true;
         } else {
             bridge::defer(due.indexes[i], TimestampTzPlusMilliseconds(now, locked_retry_ms), false);
@@ -369,6 +371,10 @@ void record_range(const DueAnswers& due, std::size_t first, std::size_t last) {
     }
     SPI_finish();
     commit_work();
+    // What is to be asked or polled again wakes nobody by its commit.
+    if (worker.claim_failures == 0) {
+        worker.claim_at = next_due;
+    }
 }
 
 // False: the transaction failed and nothing of the range was recorded.
@@ -508,16 +514,17 @@ void claim_in_transaction(List** calls) {
     if (may_dispatch(schema)) {
         load_config();
         const MemoryContext transaction_context = MemoryContextSwitchTo(worker.cycle_context);
+        bool more_lost = false;
         if (worker.sweep_at <= now) {
-            recover_lost_leases(schema, worker.lease_owner);
-            worker.sweep_at = next_sweep;
+            more_lost = recover_lost_leases(schema, worker.lease_owner) >= settings.batch_size;
+            worker.sweep_at = more_lost ? now : next_sweep;
         }
         const int given_up = give_up_unreachable(schema, worker.gateways, worker.gateway_count);
         const ClaimResult result =
             claim(schema, worker.lease_owner, worker.gateways, worker.gateway_count, calls);
         MemoryContextSwitchTo(transaction_context);
         worker.more_due = result.more_due;
-        worker.claim_at = given_up > 0 ? now : std::min(next_sweep, result.next_due);
+        worker.claim_at = given_up > 0 || more_lost ? now : std::min(next_sweep, result.next_due);
     }
     commit_work();
 }
@@ -662,7 +669,9 @@ void payonce_worker_main(Datum argument) {
     if (!attach(database)) {
         proc_exit(0);
     }
-    before_shmem_exit(detach, 0);
+    // Runs when the process has left the server's list of them: who waits for the pid to go is then
+    // alone in the database, and an owner who may not end a superuser's process can DROP ... FORCE.
+    on_shmem_exit(detach, 0);
     BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
     override_session_settings();
     // Distinct from every predecessor's: microseconds, and a server never has two workers in a
