@@ -64,8 +64,8 @@ link_folder() {
 build_and_install() {
     local folder=$1
     shift
-    make -C "$folder" --no-print-directory -j"$build_jobs" PG_CONFIG="$pg_config" "$@" all
-    make -C "$folder" --no-print-directory PG_CONFIG="$pg_config" "$@" install
+    make -C "$folder" --silent -j"$build_jobs" PG_CONFIG="$pg_config" "$@" all
+    make -C "$folder" --silent PG_CONFIG="$pg_config" "$@" install
 }
 
 # build_payonce: makes the installation that everything but one test suite uses.

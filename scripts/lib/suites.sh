@@ -70,13 +70,17 @@ count_gateway() {
         END { print (tests > bad ? tests - bad : 0), bad + 0 }' "$1"
 }
 
-# run_installcheck FOLDER MAKE_VARIABLE...: against a server of the installation in use.
+# run_installcheck FOLDER MAKE_VARIABLE...: against a server of the installation in use. Of a failure
+# the log tells the differences' beginning, and at its very end which tests they are of.
 run_installcheck() {
     local folder=$1
     shift
+    rm -rf -- "$folder"/regression.{diffs,out} "$folder"/output_iso
     start_server "${quiet_server_settings[@]}"
-    make -C "$folder" --no-print-directory PG_CONFIG="$pg_config" "$@" installcheck || {
-        cat "$folder"/{,output_iso/}regression.diffs 2>/dev/null
+    make -C "$folder" --silent PG_CONFIG="$pg_config" "$@" installcheck || {
+        sed -n 1,90p "$folder"/{,output_iso/}regression.diffs 2>/dev/null || true
+        sed -nE 's/.*(FAILED|^not ok).*/failed: &/p' \
+            "$folder"/{,output_iso/}regression.out 2>/dev/null || true
         return 1
     }
     stop_server

@@ -8,6 +8,7 @@ use warnings;
 
 use JSON::PP;
 use Test::More;
+use Time::HiRes qw(time);
 
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
@@ -86,6 +87,13 @@ sub sql
 	return $self->{node}->safe_psql($self->{database}, $sql, %params);
 }
 
+# A psql that stays open, for transactions that outlive a call: query_safe() and quit().
+sub session
+{
+	my ($self) = @_;
+	return $self->{node}->background_psql($self->{database});
+}
+
 # sql_error(SQL): its error message with the SQLSTATE; undef if there was none.
 sub sql_error
 {
@@ -139,7 +147,7 @@ sub add_gateway
 # --- Orders and payments. The gateway's ledger knows each payment, as if its customer had paid;
 # payonce hears of that by the callbacks.
 
-# add_order(ORDER_ID, [PAYMENT_ID => GATEWAY], ..., price => 3200)
+# add_orders({ id => ORDER_ID, price => 3200, payments => [[PAYMENT_ID, GATEWAY], ...] }, ...)
 sub add_orders
 {
 	my ($self, @orders) = @_;
@@ -279,6 +287,54 @@ sub judge_ok
 	my @complaints = Payonce::Judge::complaints($tables, @gateways);
 	is(join("\n", @complaints), '', 'the ledgers agree with the tables, nothing was paid out twice');
 	is($self->sql('SELECT * FROM payonce_check()'), '', 'payonce_check() finds nothing');
+	return;
+}
+
+# --- A gateway that hangs, and what must not wait for it
+
+# pay_twice_hanging(GATEWAY, ID...): as pay_twice; then the gateway hangs with all of them in flight.
+sub pay_twice_hanging
+{
+	my ($self, $gateway, @ids) = @_;
+	$gateway->faults({ fault => 'hang' });
+	my @refund_nos = $self->pay_twice($gateway, @ids);
+	$self->wait_in_flight(scalar @ids);
+	return @refund_nos;
+}
+
+# Until this database's worker waits for so many answers.
+sub wait_in_flight
+{
+	my ($self, $count) = @_;
+	$self->wait_for("SELECT in_flight = $count FROM payonce_stat_worker",
+		"$count requests are in flight");
+	return;
+}
+
+# prompt_ok(SQL, WHAT): one statement succeeds well before the 5 s for which the server itself would
+# wait for a worker that does not go.
+sub prompt_ok
+{
+	my ($self, $sql, $what) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	my $started_at = time;
+	my $error = $self->sql_error("SET statement_timeout = '4s';\n$sql");
+	note sprintf '%s: %.3f s', $what, time - $started_at;
+	is($error, undef, "$what returns at once");
+	return;
+}
+
+# Runs SQL whose commit wakes the worker, until the worker, which had nothing to do before, waits
+# again: whatever it has not sent then, it does not send.
+sub wake_and_wait
+{
+	my ($self, $sql) = @_;
+	my $since = $self->sql('SELECT clock_timestamp()');
+	$self->sql($sql);
+	$self->wait_for(<<"SQL", 'the worker has looked round');
+SELECT EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'payonce worker'
+  AND datname = current_database() AND state = 'idle' AND state_change > '$since')
+SQL
 	return;
 }
 
