@@ -68,9 +68,11 @@ INSERT INTO input (call) VALUES
     -- An action that does not exist.
     ('payment_resolve(''p'', ''ACCEPT'', ''why'')');
 
-SELECT call, (attempt).sqlstate, (attempt).says
-FROM (SELECT n, call, pg_temp.attempt('SELECT ' || call) AS attempt FROM input ORDER BY n) tried
-\g (format=unaligned tuples_only=on fieldsep='  ')
+\pset format unaligned
+\pset tuples_only on
+SELECT * FROM pg_temp.attempt(VARIADIC (SELECT array_agg('SELECT ' || call ORDER BY n) FROM input));
+\pset format aligned
+\pset tuples_only off
 
 -- Nothing of it was recorded.
 SELECT (SELECT count(*) FROM (TABLE t_order_pay EXCEPT TABLE before_all) changed) AS changed,

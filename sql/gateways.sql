@@ -30,13 +30,16 @@ CREATE SERVER bad FOREIGN DATA WRAPPER payonce_http OPTIONS (url 'http://pay.exa
 \echo :LAST_ERROR_SQLSTATE
 
 -- Addresses, good and bad.
-CREATE FUNCTION pg_temp.server(options text) RETURNS TABLE (options text, sqlstate text, says text)
+\pset format unaligned
+\pset tuples_only on
+CREATE FUNCTION pg_temp.try_servers(VARIADIC options text[]) RETURNS TABLE (attempt text)
 LANGUAGE sql AS $$
-    SELECT $1, a.sqlstate, a.says
-    FROM pg_temp.attempt('CREATE SERVER tried FOREIGN DATA WRAPPER payonce_http OPTIONS (' || $1 || ');'
-                         ' DROP SERVER tried') a
+    SELECT a.* FROM unnest(options) WITH ORDINALITY o (option, n), pg_temp.attempt(
+        'CREATE SERVER tried FOREIGN DATA WRAPPER payonce_http OPTIONS (' || option || '); DROP SERVER tried')
+        WITH ORDINALITY a (line, m)
+    ORDER BY o.n, a.m
 $$;
-SELECT tried.* FROM unnest(ARRAY[
+SELECT * FROM pg_temp.try_servers(VARIADIC (SELECT array_agg('url ' || quote_literal(url)) FROM unnest(ARRAY[
     'https://pay.example.com', 'HTTPS://pay.example.com:8443/v1/', 'https://[2001:db8::1]/',
     'http://127.0.0.1:8080', 'http://127.8.8.8', 'http://localhost/pay', 'http://[::1]:8080',
     '', 'pay.example.com', 'pay.example.com/v1', '//pay.example.com', 'https:pay.example.com', 'https://',
@@ -46,11 +49,10 @@ SELECT tried.* FROM unnest(ARRAY[
     'https://pay.example.com/#top', 'https://pay example.com', E'https://pay.example.com/\r\nX-Evil: 1',
     'https://pay.example.com%2f@evil.example', 'https://支付.example', 'https://pay.example.com:99999',
     'https://pay.example.com/' || repeat('x', 2000)
-]) WITH ORDINALITY urls (url, n), pg_temp.server('url ' || quote_literal(left(url, 2100))) tried
-ORDER BY n \g (format=unaligned tuples_only=on fieldsep='  ')
+]) url));
 
 -- The other options of a server.
-SELECT tried.* FROM unnest(ARRAY[
+SELECT * FROM pg_temp.try_servers(VARIADIC (SELECT array_agg('url ''https://a.example'', ' || option) FROM unnest(ARRAY[
     'timeout ''100ms''', 'timeout ''10min''', 'timeout ''30000''', 'timeout ''99ms''', 'timeout ''11min''',
     'timeout ''soon''', 'timeout ''''', 'timeout ''-1s''', 'timeout ''99999999999999999999s''',
     'max_in_flight ''1''', 'max_in_flight ''1000''', 'max_in_flight ''0''', 'max_in_flight ''1001''',
@@ -58,28 +60,28 @@ SELECT tried.* FROM unnest(ARRAY[
     'rate_limit ''0''', 'rate_limit ''1000001''', 'rate_limit ''NaN''',
     'paused ''yes''', 'paused ''off''', 'paused ''maybe''', 'paused ''''', 'ca_file ''/etc/ssl/ca.pem''',
     'ca_file ''ca.pem''', 'ca_file ''''', 'bearer_token ''x''', 'secret ''x''', '"URL" ''x''', 'user ''x'''
-]) WITH ORDINALITY options (option, n), pg_temp.server('url ''https://a.example'', ' || option) tried
-ORDER BY n \g (format=unaligned tuples_only=on fieldsep='  ')
+]) option));
 
 -- The options of a user mapping.
-CREATE FUNCTION pg_temp.mapping(options text) RETURNS TABLE (options text, sqlstate text, says text)
+CREATE FUNCTION pg_temp.try_mappings(VARIADIC options text[]) RETURNS TABLE (attempt text)
 LANGUAGE sql AS $$
-    SELECT $1, a.sqlstate, a.says
-    FROM pg_temp.attempt('DROP USER MAPPING IF EXISTS FOR CURRENT_USER SERVER open;'
-                         ' CREATE USER MAPPING FOR CURRENT_USER SERVER open OPTIONS (' || $1 || ')') a
+    SELECT a.* FROM unnest(options) WITH ORDINALITY o (option, n), pg_temp.attempt(
+        'CREATE USER MAPPING FOR PUBLIC SERVER open OPTIONS (' || option || ');'
+        ' DROP USER MAPPING FOR PUBLIC SERVER open') WITH ORDINALITY a (line, m)
+    ORDER BY o.n, a.m
 $$;
-SELECT tried.* FROM unnest(ARRAY[
+SELECT * FROM pg_temp.try_mappings(
     'bearer_token ''!~''', 'bearer_token ''''', 'bearer_token ''two words''', E'bearer_token ''two\nlines''',
     'bearer_token ''口令''', 'bearer_token_file ''/etc/payonce/token''', 'bearer_token_file ''token''',
     'bearer_token ''x'', bearer_token_file ''/etc/payonce/token''',
     'signing_secret ''MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz''', 'signing_secret ''whsec_''', 'signing_secret ''whsec_MTIz''',
     'signing_secret ''whsec_not base64''', 'signing_secret ''''', 'signing_secret_file ''/etc/payonce/secret''',
-    'signing_secret_file ''../secret''', 'url ''https://a.example''', 'password ''x''', 'paused ''true'''
-]) WITH ORDINALITY options (option, n), pg_temp.mapping(option) tried
-ORDER BY n \g (format=unaligned tuples_only=on fieldsep='  ')
--- The longest token, and one more.
-SELECT length, (SELECT sqlstate FROM pg_temp.mapping(format('bearer_token %L', repeat('x', length))))
-FROM unnest(ARRAY[4096, 4097]) length;
+    'signing_secret_file ''../secret''', 'url ''https://a.example''', 'password ''x''', 'paused ''true''');
+-- The longest token is 4096 characters.
+SELECT right(attempt, 80) FROM pg_temp.try_mappings(
+    format('bearer_token %L', repeat('x', 4096)), format('bearer_token %L', repeat('x', 4097)));
+\pset format aligned
+\pset tuples_only off
 
 -- A wrapper and its servers take options by ALTER as well, and the wrapper itself has none.
 ALTER SERVER open OPTIONS (ADD timeout 'later');
@@ -110,13 +112,15 @@ FROM (VALUES ('url', 'https://hush:hush@a.example'), ('timeout', 'hush'), ('ca_f
              ('bearer_token', 'hush')) options (option, value);
 
 -- The validator itself, called with what no DDL would give it.
-SELECT call, (attempt).sqlstate, (attempt).says
-FROM (SELECT n, call, pg_temp.attempt('SELECT payonce_http_validator(' || call || ')') AS attempt
-      FROM unnest(ARRAY[
+\pset format unaligned
+\pset tuples_only on
+SELECT * FROM pg_temp.attempt(VARIADIC (SELECT array_agg(format('SELECT payonce_http_validator(%s)', call)) FROM unnest(ARRAY[
     'NULL, NULL', '''{}'', 0', '''{}'', 1418', '''{x=1}'', 0', '''{x=1}'', 4294967295', '''{url}'', 1417',
     '''{=}'', 1417', '''{NULL}'', 1417', '''{{url=https://a.example,paused=true}}'', 1417',
     '''[5:5]={url=https://a.example}'', 1417', '''{url=https://a.example,url=x}'', 1417'
-]) WITH ORDINALITY calls (call, n) ORDER BY n) tried \g (format=unaligned tuples_only=on fieldsep='  ')
+]) call));
+\pset format aligned
+\pset tuples_only off
 
 -- Who may not read the server's files may not have the server read them. Not even by way of a
 -- wrapper's use and a mapping of one's own.

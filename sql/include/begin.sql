@@ -48,20 +48,30 @@ LANGUAGE sql AS $$
      WHERE p.order_id = about ORDER BY p.id, r.created_at, r.refund_no)
 $$;
 
--- Runs a statement in a subtransaction and says how it ended.
-CREATE FUNCTION pg_temp.attempt(statement text) RETURNS TABLE (sqlstate text, says text)
+-- Runs each statement in a subtransaction and says how it ended. PostgreSQL's own detail of a failing
+-- row is left out: it has times in it.
+CREATE FUNCTION pg_temp.attempt(VARIADIC statements text[]) RETURNS TABLE (attempt text)
 LANGUAGE plpgsql AS $$
 DECLARE
+    statement text;
     message text;
     detail text;
     hint text;
 BEGIN
-    EXECUTE statement;
-    RETURN QUERY SELECT '00000', 'done';
-EXCEPTION WHEN OTHERS THEN
-    GET STACKED DIAGNOSTICS message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
-    RETURN QUERY SELECT line.* FROM (VALUES (SQLSTATE, message), ('', detail), ('', hint)) line (sqlstate, says)
-        WHERE line.says <> '';
+    FOREACH statement IN ARRAY statements LOOP
+        attempt := regexp_replace(statement, '\s+', ' ', 'g');
+        RETURN NEXT;
+        BEGIN
+            EXECUTE statement;
+            attempt := '    done';
+            RETURN NEXT;
+        EXCEPTION WHEN OTHERS THEN
+            GET STACKED DIAGNOSTICS message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL,
+                hint = PG_EXCEPTION_HINT;
+            RETURN QUERY SELECT '    ' || line FROM unnest(ARRAY[SQLSTATE || ' ' || message, detail, hint]) line
+                WHERE line <> '' AND line NOT LIKE 'Failing row contains%';
+        END;
+    END LOOP;
 END
 $$;
 \set ECHO all

@@ -70,6 +70,20 @@ bool is_database_template(Oid database) {
     return is_template;
 }
 
+// The server's own function for this is not exported by every minor release.
+bool may_create_databases() {
+    if (superuser()) {
+        return true;
+    }
+    HeapTuple tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(GetUserId()));
+    if (!HeapTupleIsValid(tuple)) {
+        return false;
+    }
+    const bool may = reinterpret_cast<Form_pg_authid>(GETSTRUCT(tuple))->rolcreatedb;
+    ReleaseSysCache(tuple);
+    return may;
+}
+
 void before_create_database(const CreatedbStmt* statement) {
     const char* source = "template1";
     ListCell* cell = nullptr;
@@ -84,7 +98,7 @@ void before_create_database(const CreatedbStmt* statement) {
         return;
     }
     if (compat::owns_database(database, GetUserId()) ||
-        (have_createdb_privilege() && is_database_template(database))) {
+        (may_create_databases() && is_database_template(database))) {
         keep_worker_away(database);
     }
 }
@@ -141,11 +155,14 @@ Concern concern_of(const Node* statement) {
         case T_AlterUserMappingStmt:
         case T_DropUserMappingStmt:
         case T_AlterOwnerStmt:
+        case T_DropOwnedStmt:
             return Concern::worker;
         case T_DropStmt: {
+            // A schema may take the extension with it.
             const ObjectType kind = reinterpret_cast<const DropStmt*>(statement)->removeType;
-            return kind == OBJECT_EXTENSION || kind == OBJECT_FOREIGN_SERVER ? Concern::worker
-                                                                             : Concern::nobody;
+            return kind == OBJECT_EXTENSION || kind == OBJECT_FOREIGN_SERVER || kind == OBJECT_SCHEMA
+                       ? Concern::worker
+                       : Concern::nobody;
         }
         case T_TransactionStmt:
             return reinterpret_cast<const TransactionStmt*>(statement)->kind ==

@@ -138,6 +138,20 @@ $admin->sql('ALTER DATABASE third ALLOW_CONNECTIONS true');
 $third->wait_for_worker;
 pass('but when they are allowed again');
 
+# --- The extension in the template of every new database
+
+my $template = $server->in_database('template1');
+$template->sql('CREATE EXTENSION payonce');
+$template->wait_for_worker;
+$admin->prompt_ok("SET ROLE mallory;\nCREATE DATABASE heir", 'CREATE DATABASE from template1');
+my $heir = $server->in_database('heir');
+$heir->wait_for_worker;
+is($heir->sql('SELECT blocked_by FROM payonce_stat_worker'),
+	'this database is a copy: see payonce_activate()', 'a database made from template1 is a copy');
+$admin->prompt_ok('DROP DATABASE heir', 'DROP of the copy');
+$template->wait_for_worker;
+$template->sql('DROP EXTENSION payonce');
+
 # --- DROP
 
 @refund_nos = $server->pay_twice_hanging($wechat, map { "drop$_" } 1 .. $count);
@@ -153,8 +167,9 @@ $admin->sql('CREATE ROLE owner; ALTER DATABASE copy_file_copy OWNER TO owner');
 $admin->prompt_ok("SET ROLE owner;\nDROP DATABASE copy_file_copy WITH (FORCE)",
 	'DROP ... WITH (FORCE) by an owner who is no superuser');
 
-is($admin->sql("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'payonce worker'"),
-	'1', 'one worker is left, the one of the database that is left');
+$admin->wait_for(<<'SQL', 'one worker is left');
+SELECT string_agg(datname, ' ') = 'third' FROM pg_stat_activity WHERE backend_type = 'payonce worker'
+SQL
 my $log = slurp_file($server->node->logfile);
 unlike($log, qr/not currently accepting connections/, 'no worker knocked where none may enter');
 unlike($log, qr/terminated by signal|PANIC/, 'no process crashed');
