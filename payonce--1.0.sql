@@ -420,6 +420,19 @@ LEFT JOIN LATERAL (SELECT coalesce(payonce_dispatch_blocked_by(),
 WHERE r.status IN (0, 100, 150, 200);
 COMMENT ON VIEW payonce_refund_backlog IS
 'Every refund that is not settled, and what holds it up (blocked_by; null: it is on its way).';
+COMMENT ON COLUMN payonce_refund_backlog.refund_no IS 'The refund that is not settled.';
+COMMENT ON COLUMN payonce_refund_backlog.payment_id IS 'The payment whose money goes back.';
+COMMENT ON COLUMN payonce_refund_backlog.order_id IS 'Its order.';
+COMMENT ON COLUMN payonce_refund_backlog.gateway IS 'The foreign server it is sent through.';
+COMMENT ON COLUMN payonce_refund_backlog.amount IS 'How much, in the minor unit of currency.';
+COMMENT ON COLUMN payonce_refund_backlog.currency IS 'The currency of what arrived.';
+COMMENT ON COLUMN payonce_refund_backlog.reason IS 'duplicate, late, request or mismatch.';
+COMMENT ON COLUMN payonce_refund_backlog.status IS '0 queued, 100 sending, 150 unconfirmed, 200 processing.';
+COMMENT ON COLUMN payonce_refund_backlog.attempts IS 'Calls to the gateway begun for it.';
+COMMENT ON COLUMN payonce_refund_backlog.next_attempt_at IS 'When the worker looks at it next; while leased, when the lease ends.';
+COMMENT ON COLUMN payonce_refund_backlog.last_error IS 'What last went wrong, in words.';
+COMMENT ON COLUMN payonce_refund_backlog.created_at IS 'When it was queued.';
+COMMENT ON COLUMN payonce_refund_backlog.blocked_by IS 'What holds it up; null: it is on its way.';
 
 CREATE VIEW payonce_attention AS
 SELECT 'payment' AS kind, p.id, p.order_id, p.gateway, coalesce(p.paid_amount, p.price) AS amount,
@@ -444,6 +457,15 @@ SELECT 'stray_notification', NULL, NULL, s.gateway, NULL, NULL, s.body, s.receiv
 FROM t_stray_notification s
 WHERE s.handled_at IS NULL;
 COMMENT ON VIEW payonce_attention IS 'Every case that waits for a person, why, and what to call.';
+COMMENT ON COLUMN payonce_attention.kind IS 'payment, refund or stray_notification.';
+COMMENT ON COLUMN payonce_attention.id IS 'The payment or the refund; null for a stray notification.';
+COMMENT ON COLUMN payonce_attention.order_id IS 'Its order, where there is one.';
+COMMENT ON COLUMN payonce_attention.gateway IS 'The foreign server it concerns.';
+COMMENT ON COLUMN payonce_attention.amount IS 'How much money it is about, in the minor unit of currency.';
+COMMENT ON COLUMN payonce_attention.currency IS 'The currency of what arrived.';
+COMMENT ON COLUMN payonce_attention.why IS 'Why a person is needed, in words.';
+COMMENT ON COLUMN payonce_attention.since IS 'When it last changed.';
+COMMENT ON COLUMN payonce_attention.what_to_do IS 'What to call, with id.';
 
 CREATE VIEW payonce_stat_worker AS
 SELECT current_database() AS database, s.pid, s.state, s.role, s.started_at, s.claimed, s.applied,
@@ -451,6 +473,17 @@ SELECT current_database() AS database, s.pid, s.state, s.role, s.started_at, s.c
 FROM (SELECT) one LEFT JOIN payonce_worker_stats() s ON true;
 COMMENT ON VIEW payonce_stat_worker IS
 'This database''s worker: one row, with blocked_by when it sends nothing.';
+COMMENT ON COLUMN payonce_stat_worker.database IS 'This database.';
+COMMENT ON COLUMN payonce_stat_worker.pid IS 'The process; null when there is none.';
+COMMENT ON COLUMN payonce_stat_worker.state IS 'running, starting, stopped, no worker slot or absent; null when the launcher does not know this database.';
+COMMENT ON COLUMN payonce_stat_worker.role IS 'The role that it runs as.';
+COMMENT ON COLUMN payonce_stat_worker.started_at IS 'When it started.';
+COMMENT ON COLUMN payonce_stat_worker.claimed IS 'Calls claimed since the server started.';
+COMMENT ON COLUMN payonce_stat_worker.applied IS 'Answers recorded since the server started.';
+COMMENT ON COLUMN payonce_stat_worker.in_flight IS 'Requests under way.';
+COMMENT ON COLUMN payonce_stat_worker.kept IS 'Answers that came while their order was locked, and wait to be recorded.';
+COMMENT ON COLUMN payonce_stat_worker.last_error IS 'The last error that it met.';
+COMMENT ON COLUMN payonce_stat_worker.blocked_by IS 'Why this database sends no refunds at present; null when it does.';
 
 CREATE VIEW payonce_stat_gateway AS
 SELECT g.gateway, coalesce(q.depth, 0) AS depth, q.oldest, coalesce(q.attention, 0) AS attention,
@@ -477,6 +510,21 @@ LEFT JOIN (SELECT gateway, count(*) FILTER (WHERE status <> 500) AS depth,
 LEFT JOIN payonce_gateway_stats() s ON s.gateway COLLATE "C" = g.gateway;
 COMMENT ON VIEW payonce_stat_gateway IS
 'Each gateway: what waits (depth, oldest), what is in flight, and counters since the server started. Reads only the queue''s partial indexes, so finished refunds cost nothing.';
+COMMENT ON COLUMN payonce_stat_gateway.gateway IS 'A foreign server of payonce, or a gateway that refunds wait for although there is none.';
+COMMENT ON COLUMN payonce_stat_gateway.depth IS 'Refunds that are not settled.';
+COMMENT ON COLUMN payonce_stat_gateway.oldest IS 'When the oldest of them was queued.';
+COMMENT ON COLUMN payonce_stat_gateway.attention IS 'Refunds that wait for a person.';
+COMMENT ON COLUMN payonce_stat_gateway.in_flight IS 'Requests under way.';
+COMMENT ON COLUMN payonce_stat_gateway.concurrency IS 'How many requests may be under way at present; null before the first.';
+COMMENT ON COLUMN payonce_stat_gateway.sent IS 'Refunds sent, repetitions included.';
+COMMENT ON COLUMN payonce_stat_gateway.asked IS 'Queries sent.';
+COMMENT ON COLUMN payonce_stat_gateway.succeeded IS 'Answers that the money went back.';
+COMMENT ON COLUMN payonce_stat_gateway.failed IS 'Answers that it never will, or that the request was refused for good.';
+COMMENT ON COLUMN payonce_stat_gateway.retried IS 'Answers, or their absence, after which the refund is tried again.';
+COMMENT ON COLUMN payonce_stat_gateway.latency_avg_ms IS 'Mean time from handing a request to the network to the end of its answer.';
+COMMENT ON COLUMN payonce_stat_gateway.latency_max_ms IS 'The longest such time.';
+COMMENT ON COLUMN payonce_stat_gateway.last_answer_at IS 'When it last answered.';
+COMMENT ON COLUMN payonce_stat_gateway.blocked_by IS 'Why it is sent no refunds at present; null when it is.';
 
 CREATE FUNCTION payonce_check() RETURNS TABLE (kind text, id text, detail text)
     LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp

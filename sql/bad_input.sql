@@ -55,7 +55,7 @@ INSERT INTO input (call) VALUES
     ('payment_resolve(''a b'', ''accept'', ''why'')'),
     -- Amounts.
     ('pay_callback(''p'', true, 0)'), ('pay_callback(''p'', true, -1)'), ('pay_callback(''p'', false, 0)'),
-    ('pay_callback(''p'', true, -9223372036854775808)'), ('pay_callback(''p'', true, 9223372036854775808)'),
+    ('pay_callback(''p'', true, -9223372036854775808)'), ('pay_callback(''p'', true, ''9223372036854775808'')'),
     ('refund_request(''p'', 0, ''why'')'), ('refund_request(''p'', -1, ''why'')'),
     -- Currencies.
     ('pay_callback(''p'', true, 100, ''RMB'')'), ('pay_callback(''p'', true, 100, ''cny'')'),

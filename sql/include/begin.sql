@@ -45,7 +45,7 @@ LANGUAGE sql AS $$
                       '"' || r.last_error || '"', 'note: ' || r.note,
                       CASE WHEN r.finished_at IS NOT NULL THEN 'finished' END)
      FROM t_refund r JOIN t_order_pay p ON p.id = r.payment_id
-     WHERE p.order_id = about ORDER BY p.id, r.created_at, r.refund_no)
+     WHERE p.order_id = about ORDER BY p.id, r.created_at, r.amount, r.refund_no)
 $$;
 
 -- Runs each statement in a subtransaction and says how it ended. PostgreSQL's own detail of a failing

@@ -9,10 +9,8 @@ namespace {
 constexpr std::size_t max_shown_bytes = 80;
 
 [[noreturn]] void report_null(const char* name) {
-    ereport(ERROR,
-            (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("%s must not be null", name),
-             errdetail("Nothing was recorded."),
-             errhint("Pass a value for %s; a callback that lacks it cannot be decided.", name)));
+    ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("%s must not be null", name),
+                    errdetail("Nothing was recorded."), errhint("Pass a value for %s.", name)));
     pg_unreachable();
 }
 

@@ -134,10 +134,14 @@ void claim_of_gateway(const char* schema, std::int64_t lease_owner, const Gatewa
         result->next_due = std::min(result->next_due, due <= now ? locked_until : due);
         return;
     }
-    // The limit was reached: by concurrency or the batch (an answer makes room) or by the rate
-    // (time does).
-    const TimestampTz next_token = bridge::next_token_at(gateway.name, now);
     const TimestampTz due = next_due_of(schema, gateway);
+    if (due <= now && (rows > 0 || room == 0)) {
+        // Perhaps only the batch is full. The limits tell once what was claimed has been started.
+        result->next_due = now;
+        return;
+    }
+    // The limit was reached: by concurrency (an answer makes room) or by the rate (time does).
+    const TimestampTz next_token = bridge::next_token_at(gateway.name, now);
     if (due <= now && next_token <= now) {
         result->more_due = true;
     } else {

@@ -7,20 +7,38 @@ namespace payonce::pg {
 
 namespace {
 
+// Since this transaction began; a decision that a savepoint undid costs one durable commit.
+bool decided = false;
+
 // As the checkpointer last published it: a backend that has not reloaded its settings yet may lag.
 bool waits_for_standbys() {
     return SyncRepRequested() && compat::standbys_configured();
+}
+
+void raise_synchronous_commit() {
+    if (synchronous_commit < SYNCHRONOUS_COMMIT_ON) {
+        // LOCAL survives the end of the function that calls, and is undone with the transaction.
+        (void)set_config_option("synchronous_commit", "on", PGC_USERSET, PGC_S_SESSION,
+                                GUC_ACTION_LOCAL, true, 0, false);
+    }
 }
 
 }  // namespace
 
 void begin_decision() {
     PreventCommandIfReadOnly("a decision of payonce");
-    if (synchronous_commit < SYNCHRONOUS_COMMIT_ON) {
-        // LOCAL survives the end of the function that calls, and is undone with the transaction.
-        (void)set_config_option("synchronous_commit", "on", PGC_USERSET, PGC_S_SESSION,
-                                GUC_ACTION_LOCAL, true, 0, false);
+    raise_synchronous_commit();
+    decided = true;
+}
+
+void before_commit() {
+    if (decided) {
+        raise_synchronous_commit();
     }
+}
+
+void end_decisions() {
+    decided = false;
 }
 
 void rely_on_visible_rows() {

@@ -11,6 +11,11 @@ namespace payonce::pg {
 // transaction, a standby (25006). Raises synchronous_commit to at least `on` until the end of the
 // transaction: an acknowledged callback is never lost, whatever the application has set.
 void begin_decision();
+// Just before a commit: raises it again, where the end of a calling function with a setting of its
+// own, or a SET LOCAL, has lowered it since.
+void before_commit();
+// At the end of each transaction; neither fails nor allocates.
+void end_decisions();
 
 // For an answer that rests on rows which may be visible although no standby has them yet: has this
 // transaction's commit wait for the standbys too. Does nothing where none are configured.

@@ -29,7 +29,8 @@ constexpr int start_deadline_ms = 15'000;
 // Databases known to be without the extension. In the launcher's memory only: a new launcher looks
 // again.
 List* absent = NIL;
-bool no_slot_logged = false;
+// Until a look round in which every worker found its slot.
+bool no_slot_reported = false;
 
 void forget_launcher_latch(int, Datum) {
     LWLockAcquire(shared->lock, LW_EXCLUSIVE);
@@ -126,7 +127,8 @@ bool reserve_slot(Oid database, TimestampTz now, TimestampTz* look_again_at) {
     }
     if (slot != nullptr && slot->pid == 0 && slot->state != WorkerState::absent &&
         !is_kept_away(database)) {
-        if (slot->not_before <= now) {
+        // The end of any worker leads to a look round, and may have made room.
+        if (slot->not_before <= now || slot->state == WorkerState::no_slot) {
             slot->state = WorkerState::starting;
             slot->probe_again = false;
             slot->not_before = TimestampTzPlusMilliseconds(now, start_deadline_ms);
@@ -141,20 +143,21 @@ bool reserve_slot(Oid database, TimestampTz now, TimestampTz* look_again_at) {
 // No slot at once is usual while many databases are looked at; none for as long as the delay is a
 // fault.
 void fail_start(Oid database, TimestampTz now) {
-    bool again = false;
+    bool lasts = false;
     LWLockAcquire(shared->lock, LW_EXCLUSIVE);
     WorkerSlot* slot = find_slot(database);
     if (slot != nullptr && slot->pid == 0) {
-        again = slot->failed_starts++ > 0;
         slot->state = WorkerState::no_slot;
         slot->not_before = TimestampTzPlusMilliseconds(now, no_slot_delay_ms);
+        slot->no_slot_since = slot->no_slot_since == 0 ? now : slot->no_slot_since;
+        lasts = TimestampDifferenceExceeds(slot->no_slot_since, now, no_slot_delay_ms);
     }
     LWLockRelease(shared->lock);
-    if (again && !no_slot_logged) {
+    if (lasts && !no_slot_reported) {
         ereport(WARNING, (errmsg("payonce: no background worker slot is free"),
-                          errdetail("Refunds of database %u wait.", database),
+                          errdetail("Refunds of database %u wait, and perhaps of others.", database),
                           errhint("Raise max_worker_processes.")));
-        no_slot_logged = true;
+        no_slot_reported = true;
     }
 }
 
@@ -174,7 +177,6 @@ bool register_worker(Oid database) {
     const bool registered = RegisterDynamicBackgroundWorker(&worker, &handle);
     if (registered) {
         pfree(handle);
-        no_slot_logged = false;
     }
     return registered;
 }
@@ -185,6 +187,7 @@ TimestampTz keep_workers(MemoryContext context) {
     take_requests(databases);
     const TimestampTz now = GetCurrentTimestamp();
     TimestampTz look_again_at = TimestampTzPlusMilliseconds(now, settings.naptime_s * 1000LL);
+    bool complete = true;
     ListCell* cell = nullptr;
     foreach (cell, databases) {
         const Oid database = lfirst_oid(cell);
@@ -192,11 +195,13 @@ TimestampTz keep_workers(MemoryContext context) {
             continue;
         }
         if (!register_worker(database)) {
+            complete = false;
             fail_start(database, now);
             look_again_at =
                 std::min(look_again_at, TimestampTzPlusMilliseconds(now, no_slot_delay_ms));
         }
     }
+    no_slot_reported = no_slot_reported && !complete;
     return look_again_at;
 }
 

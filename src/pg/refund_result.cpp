@@ -31,8 +31,13 @@ void apply_refund_step(const char* schema, const RefundRow& refund, const core::
     if (step.changes_nothing) {
         return;
     }
-    if (!core::is_settled(refund.status) || step.status != refund.status) {
-        write_refund_step(schema, refund, step, news, now);
+    RefundRow row = refund;
+    // What succeeded is not dead: a retry must ask about this number, not send under a new one.
+    const bool revived =
+        step.flag_payment && row.status == core::RefundStatus::attention && row.number_dead;
+    row.number_dead = row.number_dead && !revived;
+    if (!core::is_settled(row.status) || step.status != row.status || revived) {
+        write_refund_step(schema, row, step, news, now);
     }
     const bool concerns_payment =
         core::is_settled(step.status) || step.flag_payment || core::is_settled(refund.status);

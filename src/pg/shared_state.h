@@ -20,7 +20,7 @@ inline constexpr int error_bytes = 200;
 
 enum class WorkerState : std::int32_t {
     stopped,   // to be started at not_before
-    no_slot,   // no background worker slot was free; tried again at not_before
+    no_slot,   // no background worker slot was free; tried again at each look round
     starting,  // registered with the postmaster
     running,
     absent,  // it ended because the extension is not installed; the launcher frees the slot
@@ -50,7 +50,7 @@ struct WorkerSlot {
     Oid role;
     TimestampTz started_at;
     TimestampTz not_before;
-    std::int32_t failed_starts;  // in a row, for want of a background worker slot
+    TimestampTz no_slot_since;  // since when a start fails for want of a background worker slot
     std::uint64_t claimed;
     std::uint64_t applied;
     std::int32_t in_flight;

@@ -1,5 +1,6 @@
 #include "pg/wakeup.h"
 
+#include "pg/durability.h"
 #include "pg/pg.h"
 #include "pg/shared_state.h"
 #include "pg/utility_hook.h"
@@ -26,12 +27,15 @@ void end_transaction(bool committed) {
     launcher_marked = false;
     probe_marked = false;
     release_databases();
+    end_decisions();
 }
 
 // A prepared transaction drops its marks here; COMMIT PREPARED runs through the utility hook, and
 // the worker's sweep finds what no hook saw.
 void on_transaction_event(XactEvent event, void*) {
-    if (event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE) {
+    if (event == XACT_EVENT_PRE_COMMIT) {
+        before_commit();
+    } else if (event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE) {
         end_transaction(false);
     }
 }

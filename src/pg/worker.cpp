@@ -57,12 +57,22 @@ Worker worker;
 
 // --- Transactions ------------------------------------------------------------------------------
 
+// Before any table is locked. DROP EXTENSION locks the extension first and its tables in an order
+// of its own: without this, the two could deadlock.
+void lock_extension() {
+    const Oid extension = extension_oid_or_invalid();
+    if (OidIsValid(extension)) {
+        LockDatabaseObject(ExtensionRelationId, extension, 0, AccessShareLock);
+    }
+}
+
 // The session belongs to the bootstrap superuser, the work to the worker's role: triggers on the
 // tables run as that role and cannot switch back.
 bool begin_work(const char** schema) {
     SetCurrentStatementStartTimestamp();
     StartTransactionCommand();
     GetUserIdAndSecContext(&worker.bootstrap_user, &worker.bootstrap_context);
+    lock_extension();
     PushActiveSnapshot(GetTransactionSnapshot());
     *schema = schema_of_extension();
     const Oid role = worker_role();
@@ -125,12 +135,6 @@ void detach(int, Datum) {
                                                             : quick ? restart_delay_long_ms
                                                                     : restart_delay_ms);
     }
-    // This worker's slot is about to be free: whoever waited for one need not wait on.
-    for (WorkerSlot& other : shared->slots) {
-        if (other.state == WorkerState::no_slot) {
-            other.not_before = now;
-        }
-    }
     if (shared->launcher_latch != nullptr) {
         SetLatch(shared->launcher_latch);
     }
@@ -148,7 +152,7 @@ bool attach(Oid database) {
         slot->latch = MyLatch;
         slot->started_at = GetCurrentTimestamp();
         slot->in_flight = 0;
-        slot->failed_starts = 0;
+        slot->no_slot_since = 0;
         worker.slot = slot;
         attached = true;
     } else if (slot != nullptr && slot->state == WorkerState::starting && slot->pid == 0) {

@@ -29,17 +29,20 @@ SQL
 	return;
 }
 
-# A new start in a schema of this name, up to a refund that is sent.
+# A new start in a schema of this name, up to a refund that is sent, with a gateway whose books are
+# new as well.
+my $lives = 1;
+
 sub works_again_ok
 {
 	my ($schema) = @_;
+	my $gateway = Payonce::Gateway->new('gateway' . ++$lives);
 	$server->sql("ALTER DATABASE shop SET search_path = $schema");
-	$server->add_gateway($wechat);
-	$wechat->faults();
-	$server->wait_refunded($server->pay_twice($wechat, "settled_in_$schema"));
+	$server->add_gateway($gateway);
+	$server->wait_refunded($server->pay_twice($gateway, "life$lives"));
 	pass("created again in $schema: refunds are sent");
-	$server->judge_ok($wechat);
-	return;
+	$server->judge_ok($gateway);
+	return $gateway;
 }
 
 # --- What is rolled back
@@ -101,10 +104,10 @@ $server->pay_twice_hanging($wechat, map { "dropped$_" } 1 .. $count);
 $server->prompt_ok('DROP EXTENSION payonce CASCADE', 'DROP EXTENSION');
 worker_goes_ok('DROP EXTENSION');
 $server->sql('CREATE SCHEMA pay; CREATE EXTENSION payonce SCHEMA pay');
-works_again_ok('pay');
+my $gateway = works_again_ok('pay');
 
 $worker = $server->worker_pid;
-$server->pay_twice_hanging($wechat, map { "moved$_" } 1 .. $count);
+$server->pay_twice_hanging($gateway, map { "moved$_" } 1 .. $count);
 $server->prompt_ok(<<'SQL', 'DROP EXTENSION and CREATE EXTENSION in one transaction');
 BEGIN;
 DROP EXTENSION payonce CASCADE;
@@ -112,17 +115,21 @@ CREATE SCHEMA "Pay Again";
 CREATE EXTENSION payonce SCHEMA "Pay Again";
 COMMIT
 SQL
-works_again_ok('"Pay Again"');
+$gateway->restart;
+$gateway = works_again_ok('"Pay Again"');
+$server->wait_in_flight(0);
+is($server->sql("SELECT count(*) FROM t_refund_attempt WHERE refund_no LIKE 'moved%' AND NOT applied"),
+	$count, 'answers about refunds that are gone are evidence, and nothing else');
 is($server->worker_pid, $worker, 'dropped and created in one transaction, the worker stays');
 
-$server->pay_twice_hanging($wechat, map { "schema$_" } 1 .. $count);
+$server->pay_twice_hanging($gateway, map { "schema$_" } 1 .. $count);
 $server->prompt_ok('DROP SCHEMA "Pay Again" CASCADE', 'DROP SCHEMA CASCADE');
 worker_goes_ok('DROP SCHEMA CASCADE');
 
 $server->sql('CREATE ROLE keeper SUPERUSER; GRANT CREATE, USAGE ON SCHEMA pay TO keeper');
 $server->sql("SET ROLE keeper; CREATE EXTENSION payonce SCHEMA pay");
-works_again_ok('pay');
-$server->pay_twice_hanging($wechat, map { "owned$_" } 1 .. $count);
+$gateway = works_again_ok('pay');
+$server->pay_twice_hanging($gateway, map { "owned$_" } 1 .. $count);
 $server->prompt_ok('DROP OWNED BY keeper CASCADE', 'DROP OWNED');
 worker_goes_ok('DROP OWNED');
 

@@ -243,10 +243,10 @@ TEST(PaymentHistory, EveryStepIsAnAllowedChange) {
         visited.insert(history.status);
     }
     EXPECT_EQ(visited, (std::set<PaymentStatus>(succeeded.begin(), succeeded.end())));
-    EXPECT_GT(seen.size(), 200u);
+    EXPECT_GT(seen.size(), 100u);
 }
 
-// Not only the next status: every status that this rule gives can be told from the sums, but for a
+// Whatever came before, the sums tell where a payment stands, but for a
 // winner that a program may not take from paid to attention in one step.
 TEST(PaymentHistory, NeverStandsWhereItsSumsDoNotPutIt) {
     walk([](const History&, const History& to) {

@@ -55,6 +55,13 @@ GatewayAnswer answer(Verdict verdict, std::string error = {}) {
     return made;
 }
 
+// Discarded when it is not JSON, and nothing but JSON: the parser would take a zero byte for the
+// end.
+json parse(const std::string& bytes) {
+    return bytes.find('\0') == std::string::npos ? json::parse(bytes, nullptr, false)
+                                                 : json(json::value_t::discarded);
+}
+
 std::string text_member(const json& body, const char* name, std::size_t max_bytes) {
     const auto member = body.find(name);
     return member != body.end() && member->is_string()
@@ -73,7 +80,7 @@ Verdict verdict_of(std::string_view status) {
 }
 
 GatewayAnswer read_body(std::string_view refund_no, const std::string& bytes) {
-    const json body = json::parse(bytes, nullptr, false);
+    const json body = parse(bytes);
     if (!body.is_object()) {
         return answer(Verdict::unknown, "the gateway's answer is not a JSON object");
     }
@@ -99,7 +106,7 @@ GatewayAnswer read_body(std::string_view refund_no, const std::string& bytes) {
 // What an error's body says, for a person: its "error" member, or its beginning.
 std::string error_text(const HttpResponse& response) {
     std::string text = "HTTP " + std::to_string(response.status);
-    const json body = json::parse(response.body, nullptr, false);
+    const json body = parse(response.body);
     const std::string said = body.is_object() ? text_member(body, "error", max_error_bytes)
                                               : clean_text(response.body, 200);
     return clean_text(said.empty() ? text : text + ": " + said);
@@ -116,7 +123,7 @@ GatewayAnswer read_status(CallKind kind, std::string_view refund_no, const HttpR
             break;
         case 202: {
             GatewayAnswer made = answer(Verdict::processing);
-            const json body = json::parse(response.body, nullptr, false);
+            const json body = parse(response.body);
             if (body.is_object()) {
                 made.refund_id = text_member(body, "refund_id", max_refund_id_bytes);
             }

@@ -266,14 +266,15 @@ sub wait_for_worker
 	return;
 }
 
-# kill -9: the postmaster then restarts all of its processes. Returns the pid that was killed, once
-# the server is up again with another worker.
+# kill -9: the postmaster then restarts all of its processes. Returns once the server is up again,
+# with another worker.
 sub crash_process
 {
 	my ($self, $pid) = @_;
+	my $worker = $self->worker_pid;
 	kill 'KILL', $pid or die "kill $pid: $!";
-	$self->wait_for_worker($pid);
-	return $pid;
+	$self->wait_for_worker($worker);
+	return;
 }
 
 # --- The judgement
