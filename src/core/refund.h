@@ -15,7 +15,7 @@ using Microseconds = std::int64_t;  // since whatever epoch the caller uses, the
 
 inline constexpr Microseconds us_per_s = 1'000'000;
 // A gateway that asks for more patience than this is asked again all the same.
-inline constexpr std::int64_t max_retry_after_s = 24 * 3600;
+inline constexpr std::int64_t max_retry_after_s = 24LL * 3600;
 // An accepted refund that is not settled after this long is shown to a person, and polled on.
 inline constexpr Microseconds processing_alarm_us = 30LL * 24 * 3600 * us_per_s;
 

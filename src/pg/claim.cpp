@@ -230,10 +230,11 @@ ClaimResult claim(const char* schema, std::int64_t lease_owner, const GatewayCon
     ClaimResult result = {0, false, never};
     SPI_connect();
     // A different one first each time, or a full batch for the first would starve the last.
-    static int turn = 0;
+    static std::uint32_t turn = 0;  // wraps round; a negative one would index before the array
     ++turn;
-    for (int i = 0; i < gateway_count; ++i) {
-        const GatewayConfig& gateway = gateways[(turn + i) % gateway_count];
+    const auto count = static_cast<std::uint32_t>(gateway_count);
+    for (std::uint32_t i = 0; i < count; ++i) {
+        const GatewayConfig& gateway = gateways[(turn + i) % count];
         if (!gateway.paused && gateway.problem == nullptr) {
             claim_of_gateway(schema, lease_owner, gateway, settings.batch_size - result.claimed,
                              context, &result, calls);

@@ -1,6 +1,7 @@
 #include "pg/dispatch_bridge.h"
 
 #include <exception>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -72,7 +73,7 @@ Result guarded(Result otherwise, Action action) noexcept {
 bool open_engine() noexcept {
     return guarded(false, [] {
         if (engine == nullptr && net::HttpClient::init_process()) {
-            engine = new net::Dispatcher(net::HttpClientLimits{});
+            engine = std::make_unique<net::Dispatcher>(net::HttpClientLimits{}).release();
         }
         return engine != nullptr;
     });
@@ -96,6 +97,7 @@ bool advance(core::Microseconds now) noexcept {
 bool configure(const Gateway* gateways, int count, core::Microseconds now) noexcept {
     return guarded(false, [=] {
         std::vector<net::GatewaySetup> setups;
+        setups.reserve(static_cast<std::size_t>(count));
         for (int i = 0; i < count; ++i) {
             setups.push_back(setup_of(gateways[i]));
         }

@@ -22,7 +22,7 @@ bool is_payonce_wrapper(Oid wrapper) {
 const char* option_value(List* options, const char* name) {
     ListCell* cell = nullptr;
     foreach (cell, options) {
-        DefElem* option = static_cast<DefElem*>(lfirst(cell));
+        auto* option = static_cast<DefElem*>(lfirst(cell));
         if (std::strcmp(option->defname, name) == 0) {
             return defGetString(option);
         }

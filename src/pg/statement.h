@@ -16,9 +16,9 @@ namespace payonce::pg {
 inline constexpr int max_parameters = 16;
 
 struct Statement {
-    const char* sql;
-    int parameter_count;
-    Oid parameter_types[max_parameters];
+    const char* sql = nullptr;
+    int parameter_count = 0;
+    Oid parameter_types[max_parameters] = {};
     SPIPlanPtr plan = nullptr;
     NameData schema = {};
 };
@@ -59,14 +59,14 @@ std::uint64_t run(Statement& statement, const char* schema, Parameters& paramete
 void write_row(Statement& statement, const char* schema, Parameters& parameters);
 
 // Columns of row `row` of SPI_tuptable; 1-based. Text lives as long as the SPI connection.
-bool column_is_null(std::uint64_t row, int column);
-std::string_view text_column(std::uint64_t row, int column);
-std::optional<std::string_view> optional_text_column(std::uint64_t row, int column);
-std::int64_t int64_column(std::uint64_t row, int column);
-std::optional<std::int64_t> optional_int64_column(std::uint64_t row, int column);
-int int_column(std::uint64_t row, int column);
-bool bool_column(std::uint64_t row, int column);
-std::optional<TimestampTz> optional_time_column(std::uint64_t row, int column);
+bool column_is_null(std::uint64_t row, int number);
+std::string_view text_column(std::uint64_t row, int number);
+std::optional<std::string_view> optional_text_column(std::uint64_t row, int number);
+std::int64_t int64_column(std::uint64_t row, int number);
+std::optional<std::int64_t> optional_int64_column(std::uint64_t row, int number);
+int int_column(std::uint64_t row, int number);
+bool bool_column(std::uint64_t row, int number);
+std::optional<TimestampTz> optional_time_column(std::uint64_t row, int number);
 
 // A text in `context`: for a result that must outlive SPI_finish.
 text* text_in(MemoryContext context, std::string_view value);

@@ -23,8 +23,8 @@ enum class RowLock : std::uint8_t {
 };
 
 struct OrderRow {
-    core::OrderStatus status;
-    std::int64_t price;
+    core::OrderStatus status = core::OrderStatus::unpaid;
+    std::int64_t price = 0;
     std::string_view currency;
     std::optional<std::string_view> paid_by;
 };
@@ -32,14 +32,14 @@ struct OrderRow {
 struct PaymentRow {
     std::string_view id;
     std::string_view order_id;
-    std::int64_t price;
+    std::int64_t price = 0;
     std::string_view currency;
-    core::PaymentStatus status;
+    core::PaymentStatus status = core::PaymentStatus::paying;
     std::string_view gateway;
     std::optional<std::string_view> transaction_id;
     std::optional<std::int64_t> paid_amount;
     std::optional<std::string_view> paid_currency;
-    std::int64_t refund_reserved;
+    std::int64_t refund_reserved = 0;
     std::optional<std::string_view> attention;
 
     std::int64_t arrived() const { return paid_amount.value_or(price); }
@@ -49,18 +49,18 @@ struct PaymentRow {
 struct RefundRow {
     std::string_view refund_no;
     std::string_view payment_id;
-    std::int64_t amount;
+    std::int64_t amount = 0;
     std::string_view reason;
-    core::RefundStatus status;
+    core::RefundStatus status = core::RefundStatus::queued;
     std::string_view gateway;
-    int attempts;
-    int failed_attempts;
+    int attempts = 0;
+    int failed_attempts = 0;
     std::optional<TimestampTz> retry_since;
     std::optional<TimestampTz> accepted_at;
-    bool ask_first;
-    bool number_dead;
+    bool ask_first = false;
+    bool number_dead = false;
     std::optional<std::int64_t> lease_owner;
-    TimestampTz updated_at;
+    TimestampTz updated_at = 0;
 
     core::RefundFacts facts(TimestampTz now) const;
 };

@@ -88,7 +88,7 @@ void before_create_database(const CreatedbStmt* statement) {
     const char* source = "template1";
     ListCell* cell = nullptr;
     foreach (cell, statement->options) {
-        DefElem* option = static_cast<DefElem*>(lfirst(cell));
+        auto* option = static_cast<DefElem*>(lfirst(cell));
         if (std::strcmp(option->defname, "template") == 0 && option->arg != nullptr) {
             source = defGetString(option);
         }

@@ -200,7 +200,7 @@ void check_one_of(List* options, const char* name) {
 void validate(List* options, Oid catalog) {
     ListCell* cell = nullptr;
     foreach (cell, options) {
-        DefElem* option = static_cast<DefElem*>(lfirst(cell));
+        auto* option = static_cast<DefElem*>(lfirst(cell));
         const OptionRule* rule = find_rule(option->defname, catalog);
         if (rule == nullptr) {
             report_unknown_option(option->defname, catalog);

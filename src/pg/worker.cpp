@@ -475,7 +475,7 @@ void start_call(const ClaimedCall& claimed) {
     // After a long wait for the standbys the lease could end before the answer comes.
     const bool too_late = TimestampDifferenceExceeds(claimed.claimed_at, now, max_unsent_ms);
     const std::int64_t unix_s =
-        now / USECS_PER_SEC + (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY;
+        now / USECS_PER_SEC + std::int64_t{POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE} * SECS_PER_DAY;
     const bool handed_over =
         too_late ? bridge::give_back(call, "the synchronous standbys confirmed the claim too late")
                  : bridge::start(call, now, unix_s);
@@ -529,6 +529,9 @@ void claim_in_transaction(List** calls) {
         MemoryContextSwitchTo(transaction_context);
         worker.more_due = result.more_due;
         worker.claim_at = given_up > 0 || more_lost ? now : std::min(next_sweep, result.next_due);
+    } else {
+        // A restored copy that is activated begins with the leases that the original held.
+        worker.sweep_at = 0;
     }
     commit_work();
 }

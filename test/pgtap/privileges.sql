@@ -18,9 +18,12 @@ WHERE d.deptype = 'e' AND d.refclassid = 'pg_extension'::regclass
   AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'payonce');
 CREATE TEMP TABLE member_function AS
 SELECT p.oid, p.oid::regprocedure::text COLLATE "default" AS signature, p.proname::text COLLATE "default" AS name,
-       p.prosecdef, p.proconfig, p.proowner, p.prorettype, p.proargtypes::oid[] AS argument_types,
-       'SELECT ' || p.oid::regproc || '(' || coalesce((SELECT string_agg('NULL::' || format_type(t, NULL), ', ')
-                                                    FROM unnest(p.proargtypes::oid[]) t), '') || ')' AS call
+       p.prosecdef, p.proconfig, p.proowner, p.prorettype,
+       -- No NULL: a strict function would not be called at all.
+       'SELECT ' || p.oid::regproc || '(' || coalesce((
+           SELECT string_agg(CASE t WHEN 'boolean'::regtype THEN 'false' WHEN 'text[]'::regtype THEN '''{}''::text[]'
+                             ELSE '''0''::' || format_type(t, NULL) END, ', ' ORDER BY n)
+           FROM unnest(p.proargtypes::oid[]) WITH ORDINALITY a (t, n)), '') || ')' AS call
 FROM member m JOIN pg_proc p ON p.oid = m.objid WHERE m.classid = 'pg_proc'::regclass;
 CREATE TEMP TABLE member_table AS
 SELECT c.oid, c.oid::regclass::text COLLATE "default" AS name, c.relkind, c.relowner
@@ -80,10 +83,8 @@ SELECT is(pay_callback('tap-3', false), true, 'and a failure');
 SELECT throws_ok(call, '42501', NULL, 'the shop may not execute ' || signature)
 FROM member_function WHERE name <> 'pay_callback' AND prorettype <> 'trigger'::regtype ORDER BY signature;
 SELECT throws_ok(format(statement, t.name), '42501', NULL, format('the shop may not: ' || statement, t.name))
-FROM member_table t, unnest(ARRAY['SELECT 1 FROM %s', 'SELECT count(*) FROM %s', 'DELETE FROM %s']) statement
-ORDER BY t.name, statement;
-SELECT throws_ok(format('TRUNCATE %s', name), '42501', NULL, 'the shop may not truncate ' || name)
-FROM member_table WHERE relkind = 'r' ORDER BY name;
+FROM member_table t, unnest(ARRAY['SELECT 1 FROM %s', 'DELETE FROM %s', 'TRUNCATE %s']) statement
+WHERE t.relkind = 'r' OR statement LIKE 'SELECT%' ORDER BY t.name, statement;
 SELECT throws_ok($$INSERT INTO t_order (id, price) VALUES ('mine', 1)$$, '42501', NULL, 'the shop may not insert orders');
 SELECT throws_ok($$UPDATE t_order_pay SET status = 100$$, '42501', NULL, 'the shop may not update payments');
 SELECT throws_ok($$CREATE SERVER mine FOREIGN DATA WRAPPER payonce_http OPTIONS (url 'https://mine.example')$$,

@@ -12,7 +12,9 @@ use PostgreSQL::Test::Utils;
 use Payonce::Gateway;
 use Payonce::TestServer;
 
-my $wechat = Payonce::Gateway->new('wechat');
+# It forgets every number at once: whoever sends a second time without having asked pays twice.
+my @forgetful = ('--idempotency-horizon-ms', 0);
+my $wechat = Payonce::Gateway->new('wechat', options => \@forgetful);
 my $server = Payonce::TestServer->new(
 	'main',
 	settings => {
@@ -121,7 +123,7 @@ $server->wait_refunded(@paused);
 is($server->worker_pid, $worker, 'unpaused, it is served by the same worker');
 
 $wechat->kill9;
-my $moved = Payonce::Gateway->new('moved');
+my $moved = Payonce::Gateway->new('moved', options => \@forgetful);
 $server->sql("ALTER SERVER wechat OPTIONS (SET url '" . $moved->url . "')");
 $moved->add_payments(map
 	+{ payment_id => "url-$_", amount => 3200, currency => 'CNY', transaction_id => "T-url-$_" },

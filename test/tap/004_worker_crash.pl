@@ -14,7 +14,9 @@ use PostgreSQL::Test::Utils;
 use Payonce::Gateway;
 use Payonce::TestServer;
 
-my $wechat = Payonce::Gateway->new('wechat');
+# It forgets every number at once: whoever sends a second time without having asked pays twice.
+my @forgetful = ('--idempotency-horizon-ms', 0);
+my $wechat = Payonce::Gateway->new('wechat', options => \@forgetful);
 my $server = Payonce::TestServer->new(
 	'main',
 	settings => { 'payonce.lease' => '1h', 'payonce.request_timeout' => '60s' });
@@ -145,13 +147,13 @@ PGBENCH
 my $pgbench = IPC::Run::start(
 	[
 		'pgbench', '--no-vacuum', '--client=8', '--time=600', '--file', $script,
-		$server->node->connstr($server->database)
+		$server->node->connstr($server->database) . ' application_name=storm'
 	],
 	'>', \my $printed, '2>&1');
 $server->wait_for(
 	"SELECT count(*) >= 30 FROM t_order WHERE id LIKE 'storm%' AND status = 100", 'it is stormy');
 my ($victim) = split /\n/, $server->sql(<<'SQL');
-SELECT pid FROM pg_stat_activity WHERE application_name = 'pgbench' ORDER BY random()
+SELECT pid FROM pg_stat_activity WHERE application_name = 'storm' ORDER BY random()
 SQL
 $server->crash_process($victim);
 $pgbench->finish;

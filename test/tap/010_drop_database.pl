@@ -103,7 +103,7 @@ $third->wait_for_worker;
 # --- A copy
 
 my @copies = map { $server->in_database("copy_$_") } 'wal_log', 'file_copy';
-my $asked = $wechat->request_count;
+my $asked = $wechat->summary->{requests};
 for my $copy (@copies)
 {
 	$copy->wait_for_worker;
@@ -111,7 +111,7 @@ for my $copy (@copies)
 	is($copy->sql('SELECT DISTINCT blocked_by FROM payonce_refund_backlog'),
 		'this database is a copy: see payonce_activate()', 'the copy says why it sends nothing');
 }
-is($wechat->request_count, $asked, 'no copy sends anything');
+is($wechat->summary->{requests}, $asked, 'no copy sends anything');
 
 $wechat->restart;
 $server->wait_refunded(@refund_nos);

@@ -61,7 +61,7 @@ is($server->sql('SELECT * FROM payonce_check()'), '', 'payonce_check() finds not
 
 is($server->sql('SELECT DISTINCT blocked_by, status, count(*) FROM payonce_refund_backlog GROUP BY 1, 2'),
 	"$reason|0|" . @refund_nos, 'the backlog says why all refunds wait');
-is($wechat->request_count, 0, 'nothing is sent');
+is($wechat->summary->{requests}, 0, 'nothing is sent');
 unlike(slurp_file($node->logfile), qr/payonce: worker started/, 'no worker is started');
 
 # --- With it

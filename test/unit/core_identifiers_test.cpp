@@ -153,6 +153,11 @@ TEST(RefundGeneration, IsNoneForAnythingElse) {
     }
 }
 
+TEST(RefundGeneration, ReadsNothingBeyondTheNumber) {
+    EXPECT_EQ(refund_generation(std::string_view("A1-R12").substr(0, 5), "A1"), 1);
+    EXPECT_EQ(refund_generation(std::string_view("A1-R12").substr(0, 4), "A1"), 0);
+}
+
 TEST(RefundGeneration, TellsPaymentsApartWhoseIdsLookLikeRefunds) {
     EXPECT_EQ(refund_generation("A-R1-R2", "A-R1"), 2);
     EXPECT_EQ(refund_generation("A-R1-R2", "A"), 0);

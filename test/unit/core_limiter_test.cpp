@@ -210,6 +210,15 @@ TEST(Rate, NamesTheTimeOfTheNextOne) {
     EXPECT_EQ(limiter.next_token_at(next), next);
 }
 
+TEST(Rate, CountsWhatWasEarnedTowardsTheNextOne) {
+    Limiter limiter = limiter_of(1000, 4);
+    limiter.started(limiter.allowance(0, start));
+    const Microseconds halfway = start + 125 * ms;
+    ASSERT_EQ(limiter.allowance(0, halfway), 0);
+    EXPECT_GT(limiter.next_token_at(halfway), start + 249 * ms);
+    EXPECT_LE(limiter.next_token_at(halfway), start + 251 * ms);
+}
+
 // Who waits until the time that is named finds a token there: otherwise the owner would spin.
 TEST(Rate, NamedTimesAreKept) {
     for (const int rate : {1, 3, 7, 1000, 99'999}) {
@@ -250,8 +259,9 @@ TEST(Rate, FollowsANewLimit) {
     Limiter limiter = limiter_of(1000, 1000);
     ASSERT_EQ(limiter.allowance(0, start + us_per_s), 1000);
     limiter.configure(1000, 2, start + us_per_s);
+    EXPECT_EQ(limiter.allowance(0, start + us_per_s), 1) << "what was saved up at the old rate";
     const auto sent = send_greedily(limiter, 10 * us_per_s, ms);
-    EXPECT_LE(sent.size(), 2u * 10 + 2);
+    EXPECT_LE(sent.size(), 2u * 10 + 1);
     limiter.configure(1000, 0, start + 20 * us_per_s);
     EXPECT_EQ(limiter.allowance(0, start + 20 * us_per_s), 1000);
 }

@@ -137,19 +137,19 @@ sub methods
 }
 
 # wait_for(requests => 3, refund_no => ..., on => 'query'): until so many were ever filed;
-# wait_for(in_flight => 3, ...): until so many are open at once.
+# wait_for(in_flight => 3, ...): until so many are open at once. Returns how many there are then.
 sub wait_for
 {
 	my ($self, $what, $at_least, %narrow) = @_;
-	$self->_get('wait', what => $what, at_least => $at_least,
+	my $reached = $self->_get('wait', what => $what, at_least => $at_least,
 		timeout_ms => 1000 * $deadline_s, %narrow);
-	return;
+	return $reached->{$what};
 }
 
-# How many requests were ever filed: wait_for's measure.
-sub request_count { return $_[0]->summary->{requests}; }
-
 # --- The ledger, read from its file.
+
+# How many requests were ever filed.
+sub request_count { return $_[0]->summary->{requests}; }
 
 # As `stand_in_gateway.py ledger --json` prints it.
 sub summary
