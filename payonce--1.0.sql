@@ -120,6 +120,8 @@ CREATE TABLE t_refund (
 CREATE INDEX t_refund_payment_id ON t_refund (payment_id);
 CREATE INDEX t_refund_unsettled ON t_refund (gateway, next_attempt_at)
     WHERE status IN (0, 100, 150, 200);
+CREATE INDEX t_refund_in_hand ON t_refund (lease_until)
+    WHERE lease_owner IS NOT NULL OR status = 100;
 CREATE INDEX t_refund_attention ON t_refund (updated_at) WHERE status = 500;
 
 COMMENT ON TABLE t_refund IS 'A refund: money to send back through the gateway it came from.';
@@ -147,6 +149,7 @@ COMMENT ON COLUMN t_refund.updated_at IS 'When payonce last changed the row.';
 COMMENT ON COLUMN t_refund.finished_at IS 'When it ended in 300 or 400.';
 COMMENT ON INDEX t_refund_payment_id IS 'The refunds of a payment.';
 COMMENT ON INDEX t_refund_unsettled IS 'The queue: what a worker has still to do, by gateway and time. Settled refunds leave it, so it does not grow with history.';
+COMMENT ON INDEX t_refund_in_hand IS 'What a worker has in hand: as many as requests are in flight. Found again when the worker is gone.';
 COMMENT ON INDEX t_refund_attention IS 'The refunds that wait for a person.';
 
 CREATE TABLE t_refund_attempt (
@@ -318,6 +321,11 @@ CREATE FUNCTION payonce_refund_wake() RETURNS trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'payonce_refund_wake';
 COMMENT ON FUNCTION payonce_refund_wake() IS 'Has the commit set the worker''s latch.';
 
+CREATE FUNCTION payonce_refund_fixed() RETURNS trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'payonce_refund_fixed';
+COMMENT ON FUNCTION payonce_refund_fixed() IS
+'Refuses to change what was sent to a gateway: a refund''s number, payment, amount and gateway.';
+
 CREATE FUNCTION payonce_append_only() RETURNS trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'payonce_append_only';
 COMMENT ON FUNCTION payonce_append_only() IS 'Refuses to change or delete evidence.';
@@ -347,6 +355,13 @@ CREATE TRIGGER payonce_refund_reserve_row AFTER INSERT OR DELETE ON t_refund
     FOR EACH ROW EXECUTE FUNCTION payonce_refund_reserve();
 CREATE TRIGGER payonce_refund_wake AFTER INSERT OR UPDATE ON t_refund
     FOR EACH ROW WHEN (NEW.status = 0) EXECUTE FUNCTION payonce_refund_wake();
+CREATE TRIGGER payonce_refund_fixed AFTER UPDATE ON t_refund
+    FOR EACH ROW WHEN (OLD.attempts > 0
+                       AND (OLD.refund_no IS DISTINCT FROM NEW.refund_no
+                            OR OLD.payment_id IS DISTINCT FROM NEW.payment_id
+                            OR OLD.amount IS DISTINCT FROM NEW.amount
+                            OR OLD.gateway IS DISTINCT FROM NEW.gateway))
+    EXECUTE FUNCTION payonce_refund_fixed();
 CREATE TRIGGER payonce_append_only BEFORE UPDATE OR DELETE ON t_refund_attempt
     FOR EACH ROW EXECUTE FUNCTION payonce_append_only();
 CREATE TRIGGER payonce_append_only_truncate BEFORE TRUNCATE ON t_refund_attempt
@@ -361,6 +376,7 @@ COMMENT ON TRIGGER payonce_refund_complete ON t_refund IS 'A refund goes through
 COMMENT ON TRIGGER payonce_refund_reserve_change ON t_refund IS 'Keeps t_order_pay.refund_reserved.';
 COMMENT ON TRIGGER payonce_refund_reserve_row ON t_refund IS 'Keeps t_order_pay.refund_reserved.';
 COMMENT ON TRIGGER payonce_refund_wake ON t_refund IS 'Wakes the worker at commit.';
+COMMENT ON TRIGGER payonce_refund_fixed ON t_refund IS 'What was sent to a gateway keeps its number: under another it would be sent twice.';
 COMMENT ON TRIGGER payonce_append_only ON t_refund_attempt IS 'Evidence stays as it was written.';
 COMMENT ON TRIGGER payonce_append_only_truncate ON t_refund_attempt IS 'Evidence stays as it was written.';
 
@@ -408,15 +424,22 @@ COMMENT ON FUNCTION payonce_gateway_stats() IS
 'What shared memory knows of this database''s gateways since the server started.';
 
 CREATE VIEW payonce_refund_backlog AS
+WITH dispatch AS MATERIALIZED (
+    SELECT payonce_dispatch_blocked_by() AS blocked_by
+), gateway AS MATERIALIZED (
+    SELECT waiting.gateway, payonce_gateway_blocked_by(waiting.gateway) AS blocked_by
+    FROM (SELECT DISTINCT gateway FROM t_refund WHERE status IN (0, 100, 150, 200)) waiting
+)
 SELECT r.refund_no, r.payment_id, p.order_id, r.gateway, r.amount,
        coalesce(p.paid_currency, p.currency) AS currency, r.reason, r.status, r.attempts,
        r.next_attempt_at, r.last_error, r.created_at,
-       coalesce(g.blocked_by, CASE WHEN r.status = 0 AND r.attempts > 0 AND r.next_attempt_at > now()
-                              THEN 'waits for its next attempt' END) AS blocked_by
+       coalesce(dispatch.blocked_by, gateway.blocked_by,
+                CASE WHEN r.status = 0 AND r.attempts > 0 AND r.next_attempt_at > now()
+                THEN 'waits for its next attempt' END) AS blocked_by
 FROM t_refund r
 JOIN t_order_pay p ON p.id = r.payment_id
-LEFT JOIN LATERAL (SELECT coalesce(payonce_dispatch_blocked_by(),
-                                   payonce_gateway_blocked_by(r.gateway)) AS blocked_by) g ON true
+JOIN gateway ON gateway.gateway = r.gateway
+CROSS JOIN dispatch
 WHERE r.status IN (0, 100, 150, 200);
 COMMENT ON VIEW payonce_refund_backlog IS
 'Every refund that is not settled, and what holds it up (blocked_by; null: it is on its way).';
@@ -632,6 +655,7 @@ REVOKE ALL ON FUNCTION payonce_currency_guard() FROM PUBLIC;
 REVOKE ALL ON FUNCTION payonce_refund_complete() FROM PUBLIC;
 REVOKE ALL ON FUNCTION payonce_refund_reserve() FROM PUBLIC;
 REVOKE ALL ON FUNCTION payonce_refund_wake() FROM PUBLIC;
+REVOKE ALL ON FUNCTION payonce_refund_fixed() FROM PUBLIC;
 REVOKE ALL ON FUNCTION payonce_append_only() FROM PUBLIC;
 REVOKE ALL ON FUNCTION payonce_http_validator(text[], oid) FROM PUBLIC;
 REVOKE ALL ON FUNCTION payonce_dispatch_blocked_by() FROM PUBLIC;

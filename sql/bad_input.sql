@@ -35,17 +35,20 @@ INSERT INTO input (call) VALUES
     ('refund_resolve(''p-R1'', true, NULL)'), ('payment_resolve(NULL, ''accept'', ''why'')'),
     ('payment_resolve(''p'', NULL, ''why'')'), ('payment_resolve(''p'', ''accept'', NULL)'),
     -- Empty.
-    ('pay_callback('''', true)'), ('pay_callback(''p'', true, 100, '''')'), ('pay_callback(''p'', true, 100, ''CNY'', '''')'),
+    ('pay_callback('''', true)'), ('pay_callback(''p'', true, 100, '''')'),
+    ('pay_callback(''p'', true, 100, ''CNY'', '''')'),
     ('order_close('''')'), ('refund_request('''', 1, ''why'')'), ('refund_callback('''', true)'),
     ('refund_callback(''p-R1'', true, '''')'), ('refund_retry('''')'), ('refund_resolve('''', true, ''why'')'),
     ('payment_resolve('''', ''accept'', ''why'')'), ('payment_resolve(''p'', '''', ''why'')'),
     -- Too long, by one and by far.
     ('pay_callback(repeat(''x'', 57), true)'), ('pay_callback(repeat(''x'', 1000000), true)'),
-    ('pay_callback(''p'', true, 100, repeat(''CNY'', 2))'), ('pay_callback(''p'', true, 100, ''CNY'', repeat(''T'', 129))'),
+    ('pay_callback(''p'', true, 100, repeat(''CNY'', 2))'),
+    ('pay_callback(''p'', true, 100, ''CNY'', repeat(''T'', 129))'),
     ('order_close(repeat(''x'', 129))'), ('order_close(repeat(''订'', 43))'),
     ('refund_request(''p'', 1, repeat(''x'', 2001))'), ('refund_callback(repeat(''x'', 65), true)'),
     ('refund_callback(''p-R1'', true, repeat(''x'', 129))'), ('refund_retry(repeat(''x'', 65))'),
-    ('refund_resolve(''p-R1'', true, repeat(''x'', 2001))'), ('payment_resolve(''p'', ''accept'', repeat(''x'', 2001))'),
+    ('refund_resolve(''p-R1'', true, repeat(''x'', 2001))'),
+    ('payment_resolve(''p'', ''accept'', repeat(''x'', 2001))'),
     -- Characters that no gateway takes.
     ('pay_callback(''a b'', true)'), ('pay_callback(''a/b'', true)'), ('pay_callback(''a.b'', true)'),
     ('pay_callback(''订单'', true)'), ('pay_callback(E''p\n'', true)'), ('pay_callback('' p'', true)'),
@@ -85,7 +88,8 @@ INSERT INTO t_order (id, price) VALUES (repeat('x', 128), 1);
 INSERT INTO t_order_pay (id, order_id, price, gateway) VALUES
     (repeat('x', 56), repeat('x', 128), 1, 'wechat'), ('0aZ_*|@-', 'o', 100, 'wechat');
 SELECT order_close(repeat('x', 128)) AS closed;
-SELECT pay_callback_outcome(repeat('x', 56), true) AS longest, pay_callback_outcome('0aZ_*|@-', true) AS every_character;
+SELECT pay_callback_outcome(repeat('x', 56), true) AS longest,
+       pay_callback_outcome('0aZ_*|@-', true) AS every_character;
 SELECT length(refund_no) FROM t_refund WHERE payment_id = repeat('x', 56);
 -- A refund of a gateway that does not exist is queued, and the backlog says what is wrong.
 BEGIN;

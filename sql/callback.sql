@@ -102,7 +102,7 @@ SELECT pay_callback_outcome('gone-2', true) AS after_refund,
 SELECT * FROM pg_temp.story('gone');
 
 -- Late: paid after the order was closed. The setting says what happens; by default it goes back.
-SHOW payonce.late_payment;
+SELECT boot_val FROM pg_settings WHERE name = 'payonce.late_payment';
 INSERT INTO t_order (id, price) VALUES ('late-r', 100), ('late-m', 100), ('late-a', 100), ('late-x', 100);
 INSERT INTO t_order_pay (id, order_id, price, gateway) VALUES
     ('late-r-1', 'late-r', 100, 'wechat'), ('late-r-2', 'late-r', 100, 'wechat'),
@@ -123,7 +123,6 @@ SELECT pay_callback_outcome('late-a-1', true) AS accept,
        pay_callback_outcome('late-x-1', true) AS of_another_price;
 SELECT * FROM pg_temp.story('late-a');
 SELECT * FROM pg_temp.story('late-x');
-RESET payonce.late_payment;
 
 -- Names of arguments are part of the contract, as an application calls them.
 SELECT pay_callback(out_order_no => 'late-a-2', pay_success => true, paid_amount => 100,

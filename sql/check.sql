@@ -25,7 +25,8 @@ BEGIN
         EXECUTE statement;
     END LOOP;
     SET LOCAL session_replication_role = origin;
-    RETURN QUERY SELECT format('    %s %s: %s', c.kind, c.id, c.detail) FROM payonce_check() c ORDER BY c.kind, c.id, c.detail;
+    RETURN QUERY SELECT format('    %s %s: %s', c.kind, c.id, c.detail)
+                 FROM payonce_check() c ORDER BY c.kind, c.id, c.detail;
 END
 $$;
 \pset format unaligned

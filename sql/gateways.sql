@@ -107,16 +107,19 @@ EXCEPTION WHEN OTHERS THEN
     RETURN strpos(message || detail || hint, secret) > 0;
 END
 $$;
-SELECT option, pg_temp.tells(format('CREATE USER MAPPING FOR PUBLIC SERVER open OPTIONS (%s %L)', option, 'hush hush'), 'hush')
+SELECT option, pg_temp.tells(
+    format('CREATE USER MAPPING FOR PUBLIC SERVER open OPTIONS (%s %L)', option, 'hush hush'), 'hush')
 FROM unnest(ARRAY['bearer_token', 'signing_secret', 'bearer_token_file', 'signing_secret_file', 'password']) option;
-SELECT option, pg_temp.tells(format('CREATE SERVER tells FOREIGN DATA WRAPPER payonce_http OPTIONS (%s %L)', option, value), 'hush')
+SELECT option, pg_temp.tells(
+    format('CREATE SERVER tells FOREIGN DATA WRAPPER payonce_http OPTIONS (%s %L)', option, value), 'hush')
 FROM (VALUES ('url', 'https://hush:hush@a.example'), ('timeout', 'hush'), ('ca_file', 'hush'),
              ('bearer_token', 'hush')) options (option, value);
 
 -- The validator itself, called with what no DDL would give it.
 \pset format unaligned
 \pset tuples_only on
-SELECT * FROM pg_temp.attempt(VARIADIC (SELECT array_agg(format('SELECT payonce_http_validator(%s)', call)) FROM unnest(ARRAY[
+SELECT * FROM pg_temp.attempt(VARIADIC (
+    SELECT array_agg(format('SELECT payonce_http_validator(%s)', call)) FROM unnest(ARRAY[
     'NULL, NULL', '''{}'', 0', '''{}'', 1418', '''{x=1}'', 0', '''{x=1}'', 4294967295', '''{url}'', 1417',
     '''{=}'', 1417', '''{NULL}'', 1417', '''{{url=https://a.example,paused=true}}'', 1417',
     '''[5:5]={url=https://a.example}'', 1417', '''{url=https://a.example,url=x}'', 1417'

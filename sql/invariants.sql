@@ -37,7 +37,8 @@ SELECT * FROM pg_temp.attempt(
     $$INSERT INTO t_order_pay (id, order_id, price) VALUES ('with space', 'o', 1)$$,
     $$INSERT INTO t_order_pay (id, order_id, price) VALUES (repeat('x', 57), 'o', 1)$$,
     $$INSERT INTO t_order_pay (id, order_id, price) VALUES ('x', 'nobody', 1)$$,
-    $$INSERT INTO t_refund (refund_no, payment_id, amount, reason, gateway) VALUES ('x', 'nobody', 1, 'request', 'wechat')$$,
+    $$INSERT INTO t_refund (refund_no, payment_id, amount, reason, gateway)
+      VALUES ('x', 'nobody', 1, 'request', 'wechat')$$,
     $$DELETE FROM t_order WHERE id = 'o'$$,
     $$DELETE FROM t_order_pay WHERE id = 'p-2'$$);
 
@@ -71,6 +72,18 @@ UPDATE t_order_pay SET paid_amount = 9223372036854775807 WHERE id = 'p-3';
 SELECT * FROM pg_temp.attempt(
     $$INSERT INTO t_refund (refund_no, payment_id, amount, reason)
       VALUES ('r-5', 'p-3', 9223372036854775807, 'request')$$);
+
+-- What a gateway was asked to do keeps its number, payment, amount and gateway; before that, and for
+-- all other columns, hand-written SQL is free.
+SELECT * FROM pg_temp.attempt(
+    $$UPDATE t_refund SET refund_no = 'p-2-R7', gateway = 'wechat' WHERE refund_no = 'p-2-R1'$$,
+    $$UPDATE t_refund SET refund_no = 'p-2-R1', gateway = 'alipay' WHERE refund_no = 'p-2-R7'$$,
+    $$UPDATE t_refund SET attempts = 1 WHERE refund_no = 'p-2-R1'$$,
+    $$UPDATE t_refund SET refund_no = 'p-2-R7' WHERE refund_no = 'p-2-R1'$$,
+    $$UPDATE t_refund SET payment_id = 'p-1' WHERE refund_no = 'p-2-R1'$$,
+    $$UPDATE t_refund SET amount = 50 WHERE refund_no = 'p-2-R1'$$,
+    $$UPDATE t_refund SET gateway = 'wechat' WHERE refund_no = 'p-2-R1'$$,
+    $$UPDATE t_refund SET note = 'asked at the bank' WHERE refund_no = 'p-2-R1'$$);
 
 -- Every change of status that the contract does not list is refused.
 CREATE FUNCTION pg_temp.change(subject text, from_status int, to_status int) RETURNS text

@@ -71,7 +71,8 @@ CREATE OPERATOR trap.<> (leftarg = bigint, rightarg = bigint, function = trap.tr
 CREATE OPERATOR trap.> (leftarg = bigint, rightarg = bigint, function = trap.trapped);
 CREATE FUNCTION trap.now() RETURNS timestamptz LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'trapped'; END $$;
 CREATE FUNCTION trap.order_lock_key(text) RETURNS bigint LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'trapped'; END $$;
-CREATE FUNCTION trap.pg_advisory_xact_lock(bigint) RETURNS void LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'trapped'; END $$;
+CREATE FUNCTION trap.pg_advisory_xact_lock(bigint) RETURNS void LANGUAGE plpgsql
+AS $$ BEGIN RAISE EXCEPTION 'trapped'; END $$;
 CREATE FUNCTION trap.octet_length(text) RETURNS integer LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'trapped'; END $$;
 CREATE DOMAIN trap.bigint AS pg_catalog.int8 CHECK (trap.spring());
 CREATE DOMAIN trap.text AS pg_catalog.text CHECK (trap.spring());
@@ -85,7 +86,7 @@ CREATE TEMP TABLE t_refund AS SELECT * FROM pay.t_refund;
 CREATE TEMP TABLE seen AS SELECT md5(string_agg(t::pg_catalog.text, '' ORDER BY id)) FROM trap.t_order_pay t;
 INSERT INTO pay.t_order (id, price) VALUES ('trapped', 100);
 INSERT INTO pay.t_order_pay (id, order_id, price, gateway)
-VALUES ('trapped-1', 'trapped', 100, 'wechat'), ('trapped-2', 'trapped', 100, 'wechat'), ('trapped-3', 'trapped', 100, 'wechat');
+SELECT 'trapped-' || n, 'trapped', 100, 'wechat' FROM generate_series(1, 3) n;
 SET search_path = trap, pg_temp, pg_catalog;
 SELECT pay.pay_callback_outcome('trapped-1', true) AS first, pay.pay_callback_outcome('trapped-2', true) AS second;
 SELECT pay.refund_callback('trapped-2-R1', false), pay.refund_retry('trapped-2-R1');
@@ -102,7 +103,8 @@ INSERT INTO pay.t_refund (refund_no, payment_id, amount, reason) VALUES ('by-han
 UPDATE pay.t_refund SET status = 300 FROM (VALUES (1)) one WHERE refund_no OPERATOR(pg_catalog.=) 'by-hand';
 SET search_path = pg_catalog;
 SELECT id, status, refund_reserved FROM pay.t_order_pay WHERE order_id = 'trapped' ORDER BY id;
-SELECT count(*) AS untouched FROM pg_temp.seen, (SELECT md5(string_agg(t::text, '' ORDER BY id)) FROM trap.t_order_pay t) now
+SELECT count(*) AS untouched
+FROM pg_temp.seen, (SELECT md5(string_agg(t::text, '' ORDER BY id)) FROM trap.t_order_pay t) now
 WHERE seen.md5 = now.md5;
 DROP TABLE pg_temp.t_order, pg_temp.t_order_pay, pg_temp.t_refund, pg_temp.seen;
 SET client_min_messages = error;
@@ -125,6 +127,29 @@ SELECT pg_temp.shop('pay', 'back');
 SELECT * FROM pg_temp.use('pay', 'back') LIMIT 2;
 -- It is moved by renaming its schema, not by this.
 ALTER EXTENSION payonce SET SCHEMA public;
+
+-- Dropped by another function of the same query, under pay_callback's feet.
+CREATE FUNCTION pg_temp.drop_payonce() RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    DROP EXTENSION IF EXISTS payonce CASCADE;
+    RETURN true;
+END
+$$;
+BEGIN;
+SELECT pay.pay_callback('back-3', true), pg_temp.drop_payonce() FROM generate_series(1, 2);
+\echo :LAST_ERROR_SQLSTATE
+ROLLBACK;
+-- A column of another type is not read as if it were the old one.
+BEGIN;
+ALTER TABLE pay.t_order_pay DROP CONSTRAINT t_order_pay_transaction_id_length,
+    ALTER transaction_id TYPE bigint USING 1;
+SELECT pay.pay_callback('back-3', true);
+\echo :LAST_ERROR_SQLSTATE
+ROLLBACK;
+BEGIN;
+ALTER TABLE pay.t_order_pay ALTER transaction_id TYPE varchar(128);
+SELECT pay.pay_callback_outcome('back-3', true, transaction_id => 'T-1') AS still_decides;
+ROLLBACK;
 
 -- Dropped and created again in the same session: first in the same schema, then in another.
 DROP SERVER wechat;

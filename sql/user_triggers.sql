@@ -76,6 +76,25 @@ SELECT pay_callback('p-3', false);
 SELECT id, status, note FROM t_order_pay WHERE id = 'p-3';
 DROP TRIGGER a_stamp ON t_order_pay;
 
+-- One may call payonce itself: here the winner's trigger passes on the news of the others.
+CREATE FUNCTION pass_on() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    next_payment text := 'chain-' || right(NEW.id, 1)::integer + 1;
+BEGIN
+    IF EXISTS (SELECT FROM public.t_order_pay WHERE id = next_payment) THEN
+        PERFORM public.pay_callback(next_payment, true);
+    END IF;
+    RETURN NULL;
+END
+$$;
+INSERT INTO t_order (id, price) VALUES ('chain', 100);
+INSERT INTO t_order_pay (id, order_id, price, gateway)
+SELECT 'chain-' || n, 'chain', 100, 'wechat' FROM generate_series(1, 4) n;
+CREATE TRIGGER z_pass_on AFTER UPDATE OF status ON t_order_pay FOR EACH ROW EXECUTE FUNCTION pass_on();
+SELECT pay_callback('chain-1', true);
+DROP TRIGGER z_pass_on ON t_order_pay;
+SELECT * FROM pg_temp.story('chain');
+
 -- One that refuses is passed on, with its own SQLSTATE.
 CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -95,7 +114,8 @@ $$;
 CREATE FUNCTION pg_temp.swallowed(on_table text, event text, call text) RETURNS SETOF text LANGUAGE plpgsql AS $$
 BEGIN
     EXECUTE format('CREATE TRIGGER a_swallow BEFORE %s ON %I FOR EACH ROW EXECUTE FUNCTION swallow()', event, on_table);
-    RETURN QUERY SELECT regexp_replace(a.attempt, 'suppressed: .*', 'suppressed: …') FROM pg_temp.attempt('SELECT ' || call) a;
+    RETURN QUERY SELECT regexp_replace(a.attempt, 'suppressed: .*', 'suppressed: …')
+                 FROM pg_temp.attempt('SELECT ' || call) a;
     EXECUTE format('DROP TRIGGER a_swallow ON %I', on_table);
 END
 $$;
@@ -111,5 +131,5 @@ SELECT * FROM payonce_check();
 
 SELECT format('DROP TRIGGER %I ON %I', tgname, tgrelid::regclass) FROM pg_trigger
 WHERE tgfoid IN ('log_row'::regproc, 'log_statement'::regproc, 'log_transition'::regproc) ORDER BY 1 \gexec
-DROP FUNCTION log_row, log_statement, log_transition, stamp, refuse, swallow;
+DROP FUNCTION log_row, log_statement, log_transition, stamp, pass_on, refuse, swallow;
 DROP TABLE fired;

@@ -30,7 +30,8 @@ SELECT refund_no, blocked_by IS NOT DISTINCT FROM
 FROM payonce_refund_backlog ORDER BY refund_no;
 ALTER SERVER wechat OPTIONS (SET paused 'false');
 ALTER SERVER theirs OWNER TO CURRENT_USER;
-SELECT gateway, payonce_gateway_blocked_by(gateway) AS gateway_blocked_by FROM payonce_refund_backlog ORDER BY refund_no;
+SELECT gateway, payonce_gateway_blocked_by(gateway) AS gateway_blocked_by
+FROM payonce_refund_backlog ORDER BY refund_no;
 SELECT payonce_gateway_blocked_by(NULL), payonce_gateway_blocked_by(''), payonce_gateway_blocked_by(repeat('x', 64));
 -- Settled ones leave the backlog, also those that a person must look at.
 SELECT refund_callback('p-1-R1', true), refund_callback('p-2-R1', false);

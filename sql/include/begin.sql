@@ -2,6 +2,7 @@
 -- Every file of the suite begins with this one: empty tables, gateways that a worker, if the server
 -- has one, leaves alone, and two helpers that print what the tables and the errors say.
 SET client_min_messages = warning;
+SET payonce.late_payment = 'refund';
 DELETE FROM t_refund;
 DELETE FROM t_order_pay;
 DELETE FROM t_order;

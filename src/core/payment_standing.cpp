@@ -12,19 +12,21 @@ PaymentStatus settled_by(const RefundSums& sums) noexcept {
 
 }  // namespace
 
-PaymentStatus payment_status_after(PaymentStatus current, bool is_winner, std::int64_t arrived,
+PaymentStatus payment_status_after(bool is_winner, std::int64_t arrived,
                                    const RefundSums& sums) noexcept {
-    const bool whole = sums.reserved() >= arrived;
-    PaymentStatus next = PaymentStatus::attention;
-    if (whole) {
-        next = settled_by(sums);
-    } else if (is_winner) {
-        next = PaymentStatus::paid;
+    if (sums.reserved() >= arrived) {
+        return settled_by(sums);
     }
-    if (current == PaymentStatus::paid && next == PaymentStatus::attention) {
-        return PaymentStatus::refunding;
+    return is_winner ? PaymentStatus::paid : PaymentStatus::attention;
+}
+
+PaymentStatus payment_step_towards(PaymentStatus current, PaymentStatus target) noexcept {
+    const bool direct = current == target || payment_may_change(static_cast<std::int16_t>(current),
+                                                                static_cast<std::int16_t>(target));
+    if (direct) {
+        return target;
     }
-    return next;
+    return current == PaymentStatus::paid ? PaymentStatus::refunding : PaymentStatus::attention;
 }
 
 }  // namespace payonce::core

@@ -17,10 +17,12 @@ struct RefundSums {
     std::int64_t reserved() const noexcept { return pending + refunded + attention; }
 };
 
-// `current` is a status of a payment that succeeded (has_succeeded). `arrived` is what the customer
-// paid. The answer is `current` itself or one that may follow it: where a winner would have to go
-// from paid to attention, it goes to refunding first and to attention with the next event.
-PaymentStatus payment_status_after(PaymentStatus current, bool is_winner, std::int64_t arrived,
+// Where a payment that succeeded (has_succeeded) stands. `arrived` is what the customer paid.
+PaymentStatus payment_status_after(bool is_winner, std::int64_t arrived,
                                    const RefundSums& sums) noexcept;
+
+// The next status on the way from `current` to `target`, both of a payment that succeeded: `target`
+// itself, or one that the database insists on in between. Repeated, it arrives.
+PaymentStatus payment_step_towards(PaymentStatus current, PaymentStatus target) noexcept;
 
 }  // namespace payonce::core

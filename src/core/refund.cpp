@@ -211,11 +211,14 @@ RefundStep after_answer(const RefundFacts& facts, CallKind kind, const AnswerFac
 }
 
 RefundStep after_lost_lease(const RefundFacts& facts, Moment moment) noexcept {
+    if (is_settled(facts.status)) {
+        return keep(facts);
+    }
     RefundStep step;
-    step.status = facts.status == RefundStatus::processing ? RefundStatus::processing
-                                                           : RefundStatus::unconfirmed;
+    step.status = facts.status == RefundStatus::sending ? RefundStatus::unconfirmed : facts.status;
     step.failed_attempts = facts.failed_attempts;
     step.next_attempt_at = moment.now;
+    step.ask_first = facts.status == RefundStatus::queued;
     return step;
 }
 

@@ -65,8 +65,8 @@ struct Moment {
 RefundStep after_answer(const RefundFacts& facts, CallKind kind, const AnswerFacts& answer,
                         bool holds_lease, const RetryPolicy& policy, Moment moment) noexcept;
 
-// The holder of the lease is gone and its answer with it: ask before anything is sent again.
-// Only for a row in sending, unconfirmed or processing.
+// The holder of the lease is gone and its answer with it: ask before anything is sent again. A row
+// that was put back to queued or settled by hand meanwhile keeps its status.
 RefundStep after_lost_lease(const RefundFacts& facts, Moment moment) noexcept;
 
 // News of the refund's result that was verified elsewhere (refund_callback).

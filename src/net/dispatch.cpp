@@ -1,8 +1,49 @@
 #include "net/dispatch.h"
 
+#include <algorithm>
+#include <new>
 #include <utility>
 
 namespace payonce::net {
+namespace {
+
+// Of one gateway: what this many orders that stay locked may keep in memory.
+constexpr int max_unrecorded = 1000;
+
+constexpr std::string_view mask = "***";
+
+void replace_all(std::string& text, const std::string& what) {
+    if (what.empty()) {
+        return;
+    }
+    for (std::size_t at = text.find(what); at != std::string::npos;
+         at = text.find(what, at + mask.size())) {
+        text.replace(at, what.size(), mask);
+    }
+}
+
+// A text that was cut to its length may end within the secret.
+void replace_cut_off(std::string& text, std::string_view what) {
+    constexpr std::size_t telling = 4;
+    for (std::size_t size = what.size(); size >= telling; --size) {
+        if (text.ends_with(what.substr(0, size))) {
+            text.replace(text.size() - size, size, mask);
+            return;
+        }
+    }
+}
+
+// A gateway may repeat the token it refuses; what it says is stored and shown.
+void hide_secrets(core::GatewayAnswer& answer, const core::http_gateway::Config& config) {
+    for (std::string* text : {&answer.error, &answer.refund_id}) {
+        for (const std::string* secret : {&config.bearer_token, &config.signing_secret}) {
+            replace_all(*text, *secret);
+            replace_cut_off(*text, *secret);
+        }
+    }
+}
+
+}  // namespace
 
 Dispatcher::Dispatcher(const HttpClientLimits& limits) : client_(limits) {}
 
@@ -19,13 +60,14 @@ void Dispatcher::configure(std::vector<GatewaySetup> setups, core::Microseconds 
         gateway.configured = true;
     }
     std::erase_if(gateways_, [](const auto& entry) {
-        return !entry.second.configured && entry.second.in_flight == 0;
+        return !entry.second.configured && entry.second.in_flight + entry.second.unrecorded == 0;
     });
 }
 
 int Dispatcher::allowance(const std::string& gateway, core::Microseconds now) {
     const auto found = gateways_.find(gateway);
-    if (found == gateways_.end() || !found->second.configured) {
+    if (found == gateways_.end() || !found->second.configured ||
+        found->second.unrecorded >= max_unrecorded) {
         return 0;
     }
     return found->second.limiter.allowance(found->second.in_flight, now);
@@ -73,51 +115,82 @@ std::string Dispatcher::send(std::uint64_t id, const Call& call, DispatchTime ti
 
 void Dispatcher::start(Call call, DispatchTime time) {
     Gateway& gateway = gateways_[call.gateway];
-    gateway.limiter.started(1);
-    ++gateway.in_flight;
     const std::uint64_t id = next_id_++;
     const Call& kept = calls_.emplace(id, std::move(call)).first->second;
-    std::string error = send(id, kept, time);
+    gateway.limiter.started(1);
+    ++gateway.in_flight;
+    std::string error;
+    try {
+        error = send(id, kept, time);
+    } catch (const std::bad_alloc&) {
+        error = "out of memory";
+    }
     if (!error.empty()) {
+        --gateway.in_flight;
         finish_unsent(std::move(calls_.extract(id).mapped()), std::move(error));
     }
 }
 
 void Dispatcher::give_back(Call call, std::string why) {
-    ++gateways_[call.gateway].in_flight;
     finish_unsent(std::move(call), std::move(why));
 }
 
-void Dispatcher::finish_unsent(Call call, std::string error) {
+void Dispatcher::finish(Call call, core::GatewayAnswer answer, const HttpResult* result) {
+    Gateway& gateway = gateways_[call.gateway];
     FinishedCall finished;
     finished.call = std::move(call);
-    finished.answer.facts.verdict = core::Verdict::not_sent;
-    finished.answer.error = std::move(error);
+    finished.answer = std::move(answer);
+    if (result != nullptr) {
+        finished.http_status = result->response.status;
+        finished.duration_us = result->duration_us;
+    }
     finished_.push_back(std::move(finished));
+    ++gateway.unrecorded;
+    ++ended_;
+}
+
+void Dispatcher::finish_unsent(Call call, std::string why) {
+    core::GatewayAnswer answer;
+    answer.facts.verdict = core::Verdict::not_sent;
+    answer.error = std::move(why);
+    finish(std::move(call), std::move(answer), nullptr);
+}
+
+void Dispatcher::take_result(const HttpResult& result, core::Microseconds now) {
+    auto node = calls_.extract(result.id);
+    if (node.empty()) {
+        return;
+    }
+    Call& call = node.mapped();
+    Gateway& gateway = gateways_.at(call.gateway);
+    --gateway.in_flight;
+    core::GatewayAnswer answer =
+        core::http_gateway::read_answer(call.kind, call.refund_no, result.response);
+    hide_secrets(answer, gateway.setup.config);
+    gateway.limiter.answered(answer.facts.verdict == core::Verdict::wait, now);
+    finish(std::move(call), std::move(answer), &result);
 }
 
 void Dispatcher::advance(core::Microseconds now) {
     client_.advance();
-    for (HttpResult& result : client_.take_finished()) {
-        auto node = calls_.extract(result.id);
-        if (node.empty()) {
-            continue;
-        }
-        FinishedCall finished;
-        finished.call = std::move(node.mapped());
-        finished.answer = core::http_gateway::read_answer(finished.call.kind,
-                                                          finished.call.refund_no, result.response);
-        finished.http_status = result.response.status;
-        finished.duration_us = result.duration_us;
-        gateways_.at(finished.call.gateway)
-            .limiter.answered(finished.answer.facts.verdict == core::Verdict::wait, now);
-        finished_.push_back(std::move(finished));
+    for (const HttpResult& result : client_.take_finished()) {
+        take_result(result, now);
     }
 }
 
 void Dispatcher::release(std::size_t index) {
-    --gateways_.at(finished_[index].call.gateway).in_flight;
+    --gateways_.at(finished_[index].call.gateway).unrecorded;
     finished_.erase(finished_.begin() + static_cast<std::ptrdiff_t>(index));
+}
+
+bool Dispatcher::holds(std::string_view refund_no, std::int32_t attempt) const noexcept {
+    const auto is_it = [=](const Call& call) {
+        return call.attempt == attempt && call.refund_no == refund_no;
+    };
+    return std::any_of(calls_.begin(), calls_.end(),
+                       [&](const auto& entry) { return is_it(entry.second); }) ||
+           std::any_of(finished_.begin(), finished_.end(),
+                       [&](const FinishedCall& finished) { return is_it(finished.call); });
 }
 
 }  // namespace payonce::net

@@ -2,8 +2,8 @@
 // through the HTTP client, and gives back what each gateway said. Decides nothing about a refund;
 // keeps within each gateway's limits of concurrency and rate.
 //
-// Answers stay here, and count as in flight, until the owner has recorded them: so what is in
-// memory is bounded even while nothing can be recorded.
+// Answers stay here until the owner has recorded them. With too many of one gateway it gets no
+// further calls: what is in memory is bounded even while nothing can be recorded.
 #pragma once
 
 #include <cstdint>
@@ -52,7 +52,8 @@ struct FinishedCall {
     std::int64_t duration_us = 0;
     // The owner's note: not before this time is it worth trying to record it again.
     core::Microseconds retry_at = 0;
-    std::int32_t failures = 0;  // the owner's note: how often recording it failed
+    std::int32_t failures = 0;   // the owner's note: how often recording it failed
+    std::int32_t deferrals = 0;  // the owner's note: how often it had to be put off
 };
 
 // The time, twice: for limits, and for what is signed.
@@ -72,7 +73,6 @@ class Dispatcher {
     int allowance(const std::string& gateway, core::Microseconds now);
     // When the gateway's rate allows the next call.
     core::Microseconds next_token_at(const std::string& gateway, core::Microseconds now) const;
-    // In flight or not recorded yet.
     int in_flight(const std::string& gateway) const;
     int current_limit(const std::string& gateway) const;
 
@@ -85,11 +85,16 @@ class Dispatcher {
 
     int event_fd() const { return client_.event_fd(); }
     int timeout_ms() const { return client_.timeout_ms(); }
+    // After an exception (std::bad_alloc) answers may be lost: the owner must end, and ask again.
     void advance(core::Microseconds now);
 
     std::deque<FinishedCall>& finished() { return finished_; }
     // The owner has recorded (or given up) the finished call at this index.
     void release(std::size_t index);
+    // Whether this attempt of the refund is in flight or not recorded yet.
+    bool holds(std::string_view refund_no, std::int32_t attempt) const noexcept;
+    // How many calls have ended since the beginning: each made room for another.
+    std::uint64_t ended() const { return ended_; }
     std::size_t transfers() const { return calls_.size(); }
 
   private:
@@ -97,11 +102,14 @@ class Dispatcher {
         GatewaySetup setup;
         core::Limiter limiter;
         int in_flight = 0;
+        int unrecorded = 0;
         bool configured = false;
     };
 
     std::string send(std::uint64_t id, const Call& call, DispatchTime time);
-    void finish_unsent(Call call, std::string error);
+    void finish(Call call, core::GatewayAnswer answer, const HttpResult* result);
+    void finish_unsent(Call call, std::string why);
+    void take_result(const HttpResult& result, core::Microseconds now);
 
     HttpClient client_;
     OpensslCrypto crypto_;
@@ -109,6 +117,7 @@ class Dispatcher {
     std::map<std::uint64_t, Call> calls_;
     std::deque<FinishedCall> finished_;
     std::uint64_t next_id_ = 1;
+    std::uint64_t ended_ = 0;
 };
 
 }  // namespace payonce::net

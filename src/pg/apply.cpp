@@ -4,6 +4,7 @@
 
 #include "core/refund.h"
 #include "pg/dispatch_bridge.h"
+#include "pg/encoding.h"
 #include "pg/evidence.h"
 #include "pg/lock.h"
 #include "pg/pg.h"
@@ -17,26 +18,6 @@ namespace {
 
 Statement select_exists = {"SELECT 1 FROM {s}.t_refund WHERE refund_no = $1", 1, {TEXTOID}};
 
-// A gateway's words come in UTF-8; what the database's encoding may lack becomes '?'.
-std::string_view in_server_encoding(std::string_view utf8) {
-    if (GetDatabaseEncoding() == PG_UTF8) {
-        return utf8;
-    }
-    char* copy = pnstrdup(utf8.data(), utf8.size());
-    for (char* at = copy; *at != '\0'; ++at) {
-        if (IS_HIGHBIT_SET(*at)) {
-            *at = '?';
-        }
-    }
-    return copy;
-}
-
-// The refund's number and the like came from the database as UTF-8.
-std::string_view from_utf8(std::string_view utf8) {
-    return pg_any_to_server(pnstrdup(utf8.data(), utf8.size()), static_cast<int>(utf8.size()),
-                            PG_UTF8);
-}
-
 void record_call(const char* schema, const bridge::Finished& finished, std::string_view refund_no,
                  bool applied) {
     Evidence evidence;
@@ -48,8 +29,8 @@ void record_call(const char* schema, const bridge::Finished& finished, std::stri
     evidence.duration_ms = static_cast<double>(finished.duration_us) / 1000.0;
     evidence.http_status = finished.http_status;
     evidence.verdict = core::name_of(finished.answer.verdict);
-    evidence.gateway_refund_id = in_server_encoding(finished.gateway_refund_id);
-    evidence.error = in_server_encoding(finished.error);
+    evidence.gateway_refund_id = foreign_text(finished.gateway_refund_id);
+    evidence.error = foreign_text(finished.error);
     evidence.applied = applied;
     write_evidence(schema, evidence);
 }
@@ -74,10 +55,10 @@ core::RefundStep decide_step(const RefundRow& refund, const bridge::Finished& fi
 RefundNews news_of(const bridge::Finished& finished, const core::RefundStep& step) {
     RefundNews news;
     if (!finished.gateway_refund_id.empty()) {
-        news.gateway_refund_id = in_server_encoding(finished.gateway_refund_id);
+        news.gateway_refund_id = foreign_text(finished.gateway_refund_id);
     }
     if (step.status != core::RefundStatus::refunded && !finished.error.empty()) {
-        news.last_error = in_server_encoding(finished.error);
+        news.last_error = foreign_text(finished.error);
     }
     if (step.status == core::RefundStatus::attention && !news.last_error) {
         news.last_error = "the time for retries is used up";

@@ -11,8 +11,9 @@ namespace payonce::pg {
 // What a claim left behind, for the worker's plans.
 struct ClaimResult {
     int claimed;
-    // More is due than could be claimed: look again as soon as answers free some room.
-    bool more_due;
+    // More is due than a limit of concurrency let claim: look again after so many answers. 0:
+    // nothing is.
+    int answers_awaited;
     // When the next refund falls due, or the rate allows the next; `never` when nothing is known to
     // wait.
     TimestampTz next_due;
@@ -37,15 +38,9 @@ struct ClaimedCall {
 
 // Inside a transaction of the worker: leases what is due and within each gateway's limits, at most
 // payonce.batch_size. The calls may start once the transaction is committed and durable.
+// `one_by_one`, after a claim failed: each refund in a subtransaction, so that one whose row cannot
+// be written (a user's trigger raises an error) holds up no other.
 ClaimResult claim(const char* schema, std::int64_t lease_owner, const GatewayConfig* gateways,
-                  int gateway_count, List** calls);
-
-// Puts refunds of gateways that cannot be used into attention, each with the reason. Returns how
-// many; at most payonce.batch_size. What is locked is left for the next time.
-int give_up_unreachable(const char* schema, const GatewayConfig* gateways, int gateway_count);
-
-// Ends leases whose holder is gone: those of other workers, and expired ones. The gateway will be
-// asked before anything is sent again.
-int recover_lost_leases(const char* schema, std::int64_t lease_owner);
+                  int gateway_count, bool one_by_one, List** calls);
 
 }  // namespace payonce::pg

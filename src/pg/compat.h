@@ -37,4 +37,11 @@ inline bool standbys_configured() {
 #endif
 }
 
+// Settings that a worker overrides and that older versions do not know.
+inline void override_later_settings() {
+#if PG_VERSION_NUM >= 170000
+    SetConfigOption("transaction_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
+#endif
+}
+
 }  // namespace payonce::pg::compat

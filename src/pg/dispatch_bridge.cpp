@@ -126,6 +126,14 @@ int transfers() noexcept {
     return static_cast<int>(engine->transfers());
 }
 
+std::uint64_t ended() noexcept {
+    return engine->ended();
+}
+
+bool holds(std::string_view refund_no, std::int32_t attempt) noexcept {
+    return engine->holds(refund_no, attempt);
+}
+
 bool start(const Call& call, core::Microseconds now, std::int64_t unix_s) noexcept {
     return guarded(false, [&] {
         engine->start(call_of(call), net::DispatchTime{now, unix_s});
@@ -155,13 +163,14 @@ Finished finished(std::size_t index) noexcept {
     plain.duration_us = finished.duration_us;
     plain.retry_at = finished.retry_at;
     plain.failures = finished.failures;
+    plain.deferrals = finished.deferrals;
     return plain;
 }
 
 void defer(std::size_t index, core::Microseconds retry_at, bool failed) noexcept {
     net::FinishedCall& finished = engine->finished()[index];
     finished.retry_at = retry_at;
-    finished.failures += failed ? 1 : 0;
+    ++(failed ? finished.failures : finished.deferrals);
 }
 
 void release(std::size_t index) noexcept {

@@ -49,6 +49,7 @@ struct Finished {
     std::int64_t duration_us = 0;
     core::Microseconds retry_at = 0;
     std::int32_t failures = 0;
+    std::int32_t deferrals = 0;
 };
 
 // Once in a worker's life. False: curl or memory is not to be had.
@@ -64,6 +65,10 @@ core::Microseconds next_token_at(std::string_view gateway, core::Microseconds no
 int in_flight(std::string_view gateway) noexcept;
 int current_limit(std::string_view gateway) noexcept;
 int transfers() noexcept;
+// How many calls have ended since the engine was opened.
+std::uint64_t ended() noexcept;
+// Whether this attempt of the refund is in flight, or its answer waits to be recorded.
+bool holds(std::string_view refund_no, std::int32_t attempt) noexcept;
 
 // False: nothing was sent, and nobody will answer.
 bool start(const Call& call, core::Microseconds now, std::int64_t unix_s) noexcept;

@@ -64,11 +64,11 @@ List* mapping_options(Oid role, Oid server) {
     return found ? options : mapping_options_of(InvalidOid, server, &found);
 }
 
-// The file's text without blanks at its end; null, and a problem, when it cannot be read.
-const char* read_secret_file(const char* path, const char** problem) {
+// The file's text without blanks at its end; null, and a hindrance, when there is none.
+const char* read_secret_file(const char* path, const char** hindrance) {
     FILE* file = AllocateFile(path, "r");
     if (file == nullptr) {
-        *problem = psprintf("the file \"%s\" cannot be read: %s", path, strerror(errno));
+        *hindrance = psprintf("the file \"%s\" cannot be read: %s", path, strerror(errno));
         return nullptr;
     }
     char* content = static_cast<char*>(palloc(max_secret_file_bytes + 1));
@@ -76,20 +76,24 @@ const char* read_secret_file(const char* path, const char** problem) {
     const bool whole = std::ferror(file) == 0 && std::feof(file) != 0;
     FreeFile(file);
     if (!whole) {
-        *problem = psprintf("the file \"%s\" cannot be read whole", path);
+        *hindrance = psprintf("the file \"%s\" cannot be read whole", path);
         return nullptr;
     }
     while (length > 0 && std::isspace(static_cast<unsigned char>(content[length - 1])) != 0) {
         --length;
     }
+    if (length == 0) {
+        *hindrance = psprintf("the file \"%s\" is empty", path);
+        return nullptr;
+    }
     content[length] = '\0';
     return content;
 }
 
-const char* secret_option(List* options, const char* name, const char** problem) {
+const char* secret_option(List* options, const char* name, const char** hindrance) {
     const char* value = option_value(options, name);
     const char* path = option_value(options, psprintf("%s_file", name));
-    return value == nullptr && path != nullptr ? read_secret_file(path, problem) : value;
+    return value == nullptr && path != nullptr ? read_secret_file(path, hindrance) : value;
 }
 
 // Who owns a server can point its url elsewhere, so only those are trusted who could take the
@@ -98,7 +102,7 @@ bool is_trusted_owner(Oid owner, Oid role) {
     return owner == role || superuser_arg(owner);
 }
 
-GatewayConfig load_gateway(const ForeignServer* server, Oid role, bool with_secrets) {
+GatewayConfig load_gateway(const ForeignServer* server, Oid role) {
     GatewayConfig config = {};
     config.name = pstrdup(server->servername);
     config.url = option_value(server->options, "url");
@@ -111,14 +115,14 @@ GatewayConfig load_gateway(const ForeignServer* server, Oid role, bool with_secr
     config.paused = bool_option(server->options, "paused");
     if (config.url == nullptr) {
         config.url = "";
-        config.problem = psprintf("server \"%s\" has no url", config.name);
+        config.unusable = psprintf("server \"%s\" has no url", config.name);
     } else if (!is_trusted_owner(server->owner, role)) {
-        config.problem = psprintf(
+        config.unusable = psprintf(
             "server \"%s\" is owned by neither a superuser nor the worker's role", config.name);
-    } else if (with_secrets) {
+    } else {
         List* options = mapping_options(role, server->serverid);
-        config.bearer_token = secret_option(options, "bearer_token", &config.problem);
-        config.signing_secret = secret_option(options, "signing_secret", &config.problem);
+        config.bearer_token = secret_option(options, "bearer_token", &config.hindrance);
+        config.signing_secret = secret_option(options, "signing_secret", &config.hindrance);
     }
     return config;
 }
@@ -140,7 +144,7 @@ Oid extension_owner(Oid extension) {
 
 }  // namespace
 
-GatewayConfig* load_gateways(Oid role, bool with_secrets, int* count) {
+GatewayConfig* load_gateways(Oid role, int* count) {
     Relation catalog = table_open(ForeignServerRelationId, AccessShareLock);
     SysScanDesc scan = systable_beginscan(catalog, InvalidOid, false, nullptr, 0, nullptr);
     List* servers = NIL;
@@ -160,7 +164,7 @@ GatewayConfig* load_gateways(Oid role, bool with_secrets, int* count) {
     int index = 0;
     ListCell* cell = nullptr;
     foreach (cell, servers) {
-        configs[index++] = load_gateway(GetForeignServer(lfirst_oid(cell)), role, with_secrets);
+        configs[index++] = load_gateway(GetForeignServer(lfirst_oid(cell)), role);
     }
     return configs;
 }
@@ -173,11 +177,11 @@ const char* gateway_blocked_by(const char* name, Oid role) {
     if (!is_payonce_wrapper(server->fdwid)) {
         return psprintf("server \"%s\" is not of a payonce wrapper", name);
     }
-    const GatewayConfig config = load_gateway(server, role, false);
-    if (config.problem != nullptr) {
-        return config.problem;
+    const GatewayConfig config = load_gateway(server, role);
+    if (config.unusable != nullptr) {
+        return config.unusable;
     }
-    return config.paused ? psprintf("server \"%s\" is paused", name) : nullptr;
+    return config.paused ? psprintf("server \"%s\" is paused", name) : config.hindrance;
 }
 
 Oid worker_role() {

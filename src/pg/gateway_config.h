@@ -21,12 +21,16 @@ struct GatewayConfig {
     int max_in_flight;
     int rate_limit_per_s;
     bool paused;
-    const char* problem;  // null: usable. Otherwise why no refund can be sent, for a person.
+    // Null: it may be used. Otherwise why it never may as things are set up: its refunds need a
+    // person.
+    const char* unusable;
+    // Null: it can be used. Otherwise why not at present (a file that cannot be read): its refunds
+    // wait.
+    const char* hindrance;
 };
 
-// Every server of payonce's wrappers in this database; palloc'd array. Secrets are read only
-// `with_secrets`.
-GatewayConfig* load_gateways(Oid role, bool with_secrets, int* count);
+// Every server of payonce's wrappers in this database; palloc'd array.
+GatewayConfig* load_gateways(Oid role, int* count);
 
 // Why the gateway of this name cannot be used or does not send at present; null: it does.
 const char* gateway_blocked_by(const char* name, Oid role);

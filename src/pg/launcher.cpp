@@ -122,6 +122,7 @@ bool reserve_slot(Oid database, TimestampTz now, TimestampTz* look_again_at) {
     WorkerSlot* slot = find_slot(database);
     if (slot == nullptr && (slot = find_slot(InvalidOid)) != nullptr) {
         MemSet(slot, 0, sizeof *slot);
+        pg_atomic_init_u32(&slot->wakeups, 0);
         slot->database = database;
         slot->state = WorkerState::stopped;
     }
@@ -154,9 +155,10 @@ void fail_start(Oid database, TimestampTz now) {
     }
     LWLockRelease(shared->lock);
     if (lasts && !no_slot_reported) {
-        ereport(WARNING, (errmsg("payonce: no background worker slot is free"),
-                          errdetail("Refunds of database %u wait, and perhaps of others.", database),
-                          errhint("Raise max_worker_processes.")));
+        ereport(WARNING,
+                (errmsg("payonce: no background worker slot is free"),
+                 errdetail("Refunds of database %u wait, and perhaps of others.", database),
+                 errhint("Raise max_worker_processes.")));
         no_slot_reported = true;
     }
 }

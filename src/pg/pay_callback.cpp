@@ -80,8 +80,14 @@ const char* attention_words(core::AttentionReason reason, const Rows& rows,
         }
         case core::AttentionReason::amount_differs: {
             const std::string_view currency = news.paid_currency.value_or(payment.currency);
+            if (!news.paid_amount) {
+                return psprintf("mismatch: money in %.*s arrived, %lld %.*s was asked for",
+                                static_cast<int>(currency.size()), currency.data(),
+                                static_cast<long long>(payment.price),
+                                static_cast<int>(payment.currency.size()), payment.currency.data());
+            }
             return psprintf("mismatch: %lld %.*s arrived, %lld %.*s was asked for",
-                            static_cast<long long>(news.paid_amount.value_or(payment.price)),
+                            static_cast<long long>(*news.paid_amount),
                             static_cast<int>(currency.size()), currency.data(),
                             static_cast<long long>(payment.price),
                             static_cast<int>(payment.currency.size()), payment.currency.data());

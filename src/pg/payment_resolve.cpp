@@ -51,7 +51,7 @@ std::string_view accept_payment(const char* schema, const PaymentCase& taken) {
                            "Cancel them first: refund_resolve(refund_no, false, note).");
     }
     payment.status = core::PaymentStatus::paid;
-    payment.attention = std::nullopt;
+    payment.attention = conflicts_in(payment.attention);
     if (taken.order.status != core::OrderStatus::paid) {
         mark_order_paid(schema, payment.order_id, payment.id);
     }
@@ -80,12 +80,17 @@ std::string_view refund_payment(const char* schema, const PaymentCase& taken) {
             "Settle a conflict at the gateway and call payment_resolve(id, 'accept', "
             "note); for other refunds call refund_request.");
     }
+    if (!payment.paid_amount && payment.arrived_currency() != payment.currency) {
+        report_wrong_state("nobody said how much arrived",
+                           "Money came in another currency than was asked for, without an amount.",
+                           "Set paid_amount to what arrived, and call again.");
+    }
     const std::int64_t left = payment.arrived() - payment.refund_reserved;
     if (left <= 0) {
         report_wrong_state("nothing is left to refund", "The whole payment has refunds already.",
                            "Call refund_retry or refund_resolve on them.");
     }
-    payment.attention = std::nullopt;
+    payment.attention = conflicts_in(payment.attention);
     write_payment(schema, payment);
     const std::string_view refund_no =
         queue_refund(schema, payment, next_automatic_refund_no(schema, payment.id), left,

@@ -60,8 +60,9 @@ void wake_worker_of(Oid database) {
         return;
     }
     LWLockAcquire(shared->lock, LW_SHARED);
-    const WorkerSlot* slot = find_slot(database);
+    WorkerSlot* slot = find_slot(database);
     if (slot != nullptr && slot->latch != nullptr) {
+        pg_atomic_fetch_add_u32(&slot->wakeups, 1);
         SetLatch(slot->latch);
     }
     LWLockRelease(shared->lock);

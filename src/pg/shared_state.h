@@ -47,6 +47,9 @@ struct WorkerSlot {
     bool probe_again;  // asked for while a worker was looking: what that one finds may be old
     pid_t pid;         // 0: no process
     Latch* latch;      // of that process
+    // How often it was woken. The latch alone is not enough: waits within a commit reset it.
+    pg_atomic_uint32 wakeups;
+    bool claim_fails;  // the last claim ended in last_error
     Oid role;
     TimestampTz started_at;
     TimestampTz not_before;

@@ -1,5 +1,6 @@
 #include "pg/statement.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "pg/pg.h"
@@ -45,7 +46,24 @@ Datum column(std::uint64_t row, int number, bool* is_null) {
     return SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, number, is_null);
 }
 
-Datum present_column(std::uint64_t row, int number) {
+// Somebody may have altered a table: a value of another type must not be read as one of this type.
+void check_type(int number, Oid expected) {
+    const Oid type = SPI_gettypeid(SPI_tuptable->tupdesc, number);
+    if (type == expected) {
+        return;
+    }
+    const Oid base = getBaseType(type);
+    if (base != expected && !(expected == TEXTOID && base == VARCHAROID)) {
+        ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH),
+                        errmsg("column \"%s\" of a payonce table has type %s, not %s",
+                               SPI_fname(SPI_tuptable->tupdesc, number), format_type_be(type),
+                               format_type_be(expected)),
+                        errhint("Undo the change of the column's type.")));
+    }
+}
+
+Datum present_column(std::uint64_t row, int number, Oid type) {
+    check_type(number, type);
     bool is_null = false;
     const Datum value = column(row, number, &is_null);
     if (is_null) {
@@ -138,7 +156,7 @@ bool column_is_null(std::uint64_t row, int number) {
 }
 
 std::string_view text_column(std::uint64_t row, int number) {
-    const text* value = DatumGetTextPP(present_column(row, number));
+    const text* value = DatumGetTextPP(present_column(row, number, TEXTOID));
     return {VARDATA_ANY(value), static_cast<std::size_t>(VARSIZE_ANY_EXHDR(value))};
 }
 
@@ -150,7 +168,7 @@ std::optional<std::string_view> optional_text_column(std::uint64_t row, int numb
 }
 
 std::int64_t int64_column(std::uint64_t row, int number) {
-    return DatumGetInt64(present_column(row, number));
+    return DatumGetInt64(present_column(row, number, INT8OID));
 }
 
 std::optional<std::int64_t> optional_int64_column(std::uint64_t row, int number) {
@@ -161,18 +179,18 @@ std::optional<std::int64_t> optional_int64_column(std::uint64_t row, int number)
 }
 
 int int_column(std::uint64_t row, int number) {
-    return DatumGetInt32(present_column(row, number));
+    return DatumGetInt32(present_column(row, number, INT4OID));
 }
 
 bool bool_column(std::uint64_t row, int number) {
-    return DatumGetBool(present_column(row, number));
+    return DatumGetBool(present_column(row, number, BOOLOID));
 }
 
 std::optional<TimestampTz> optional_time_column(std::uint64_t row, int number) {
     if (column_is_null(row, number)) {
         return std::nullopt;
     }
-    return DatumGetTimestampTz(present_column(row, number));
+    return DatumGetTimestampTz(present_column(row, number, TIMESTAMPTZOID));
 }
 
 text* text_in(MemoryContext context, std::string_view value) {
@@ -182,8 +200,20 @@ text* text_in(MemoryContext context, std::string_view value) {
     return made;
 }
 
+const char* text_copy(MemoryContext context, std::string_view value) {
+    auto* copy = static_cast<char*>(MemoryContextAlloc(context, value.size() + 1));
+    std::copy(value.begin(), value.end(), copy);
+    copy[value.size()] = '\0';
+    return copy;
+}
+
 char* schema_of_function(Oid function) {
-    return get_namespace_name(get_func_namespace(function));
+    char* name = get_namespace_name(get_func_namespace(function));
+    if (name == nullptr) {
+        ereport(ERROR, (errcode(ERRCODE_UNDEFINED_FUNCTION),
+                        errmsg("the extension was dropped while its function was being called")));
+    }
+    return name;
 }
 
 Oid extension_oid_or_invalid() {

@@ -71,6 +71,9 @@ std::optional<TimestampTz> optional_time_column(std::uint64_t row, int number);
 // A text in `context`: for a result that must outlive SPI_finish.
 text* text_in(MemoryContext context, std::string_view value);
 
+// The same as a string ended by a zero.
+const char* text_copy(MemoryContext context, std::string_view value);
+
 // The name of the schema that holds a function of the extension, palloc'd.
 char* schema_of_function(Oid function);
 // The extension's schema, or null where the extension is not installed in this database.

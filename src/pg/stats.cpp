@@ -49,7 +49,10 @@ const char* worker_blocked_by() {
     if (slot->state == WorkerState::no_slot) {
         return "no worker slot is free: raise max_worker_processes";
     }
-    return slot->state == WorkerState::running ? nullptr : "no worker: it is being started";
+    if (slot->state != WorkerState::running) {
+        return "no worker: it is being started";
+    }
+    return slot->claim_fails ? psprintf("the worker fails: %s", slot->last_error) : nullptr;
 }
 
 const char* dispatch_blocked_by(const char* schema) {

@@ -10,7 +10,7 @@
 namespace payonce::pg {
 namespace {
 
-constexpr std::size_t max_attention_bytes = 1000;
+constexpr std::size_t max_attention_bytes = 64 * 1024;
 constexpr int max_suffix_tries = 20;
 
 #define PAYONCE_ORDER_COLUMNS \
@@ -18,9 +18,10 @@ constexpr int max_suffix_tries = 20;
 #define PAYONCE_PAYMENT_COLUMNS                                                           \
     "SELECT id, order_id, price, currency, status, gateway, transaction_id, paid_amount," \
     " paid_currency, refund_reserved, attention FROM {s}.t_order_pay WHERE id = $1"
-#define PAYONCE_REFUND_COLUMNS                                                                    \
-    "SELECT refund_no, payment_id, amount, reason, status, gateway, attempts,"                    \
-    " failed_attempts, retry_since, accepted_at, ask_first, number_dead, lease_owner, updated_at" \
+#define PAYONCE_REFUND_COLUMNS                                                          \
+    "SELECT refund_no, payment_id, amount, reason, status, gateway, attempts,"          \
+    " failed_attempts, retry_since, accepted_at, ask_first, number_dead, lease_owner, " \
+    "lease_until, updated_at"                                                           \
     " FROM {s}.t_refund WHERE refund_no = $1"
 #define PAYONCE_LOCK_WAIT " FOR NO KEY UPDATE"
 #define PAYONCE_LOCK_SKIP " FOR NO KEY UPDATE SKIP LOCKED"
@@ -146,7 +147,8 @@ bool read_refund(const char* schema, std::string_view refund_no, RowLock lock, R
     row->ask_first = bool_column(0, 11);
     row->number_dead = bool_column(0, 12);
     row->lease_owner = optional_int64_column(0, 13);
-    row->updated_at = optional_time_column(0, 14).value_or(0);
+    row->lease_until = optional_time_column(0, 14);
+    row->updated_at = optional_time_column(0, 15).value_or(0);
     return true;
 }
 
@@ -276,26 +278,67 @@ void update_payment_standing(const char* schema, std::string_view payment_id,
         return;
     }
     const bool is_winner = order.paid_by && *order.paid_by == payment.id;
-    const core::PaymentStatus status = core::payment_status_after(
-        payment.status, is_winner, payment.arrived(), refund_sums(schema, payment_id));
+    const core::PaymentStatus target =
+        core::payment_status_after(is_winner, payment.arrived(), refund_sums(schema, payment_id));
     std::optional<std::string_view> attention = without_attention(payment.attention, refund_no);
     if (reason) {
         attention = with_attention(attention, *reason);
     }
-    if (status == payment.status && attention == payment.attention) {
+    if (target == payment.status && attention == payment.attention) {
         return;
     }
-    Parameters parameters;
-    parameters.add(payment.id).add(static_cast<int>(status)).add(attention);
-    write_row(update_standing, schema, parameters);
+    core::PaymentStatus status = payment.status;
+    do {
+        status = core::payment_step_towards(status, target);
+        Parameters parameters;
+        parameters.add(payment.id).add(static_cast<int>(status)).add(attention);
+        write_row(update_standing, schema, parameters);
+    } while (status != target);
 }
+
+namespace {
+
+// Calls `visit` with each reason of an attention text.
+template <typename Visit>
+void for_each_reason(std::string_view attention, Visit visit) {
+    constexpr std::string_view separator = "; ";
+    while (!attention.empty()) {
+        const std::size_t end = std::min(attention.find(separator), attention.size());
+        visit(attention.substr(0, end));
+        attention.remove_prefix(std::min(end + separator.size(), attention.size()));
+    }
+}
+
+template <typename Keep>
+std::optional<std::string_view> kept_reasons(std::optional<std::string_view> old, Keep keep) {
+    StringInfoData kept;
+    initStringInfo(&kept);
+    for_each_reason(old.value_or(std::string_view()), [&](std::string_view reason) {
+        if (keep(reason)) {
+            appendStringInfo(&kept, "%s%.*s", kept.len > 0 ? "; " : "",
+                             static_cast<int>(reason.size()), reason.data());
+        }
+    });
+    return kept.len > 0 ? std::optional(std::string_view(kept.data)) : std::nullopt;
+}
+
+}  // namespace
 
 std::string_view with_attention(std::optional<std::string_view> old, std::string_view reason) {
     if (!old) {
         return reason;
     }
-    if (old->find(reason) != std::string_view::npos || old->size() >= max_attention_bytes) {
+    bool said = false;
+    for_each_reason(*old, [&](std::string_view known) { said = said || known == reason; });
+    if (said) {
         return *old;
+    }
+    if (old->size() + reason.size() > max_attention_bytes) {
+        // Nothing is dropped in silence: the caller, or the gateway, will come again.
+        ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+                        errmsg("a payment has too many reasons for attention"),
+                        errdetail("They would be longer than %zu bytes.", max_attention_bytes),
+                        errhint("Settle them, and call payment_resolve.")));
     }
     return psprintf("%.*s; %.*s", static_cast<int>(old->size()), old->data(),
                     static_cast<int>(reason.size()), reason.data());
@@ -303,25 +346,14 @@ std::string_view with_attention(std::optional<std::string_view> old, std::string
 
 std::optional<std::string_view> without_attention(std::optional<std::string_view> old,
                                                   std::string_view refund_no) {
-    if (!old) {
-        return std::nullopt;
-    }
-    constexpr std::string_view separator = "; ";
     const std::string_view prefix =
         psprintf("refund %.*s ", static_cast<int>(refund_no.size()), refund_no.data());
-    StringInfoData kept;
-    initStringInfo(&kept);
-    std::string_view rest = *old;
-    while (!rest.empty()) {
-        const std::size_t end = std::min(rest.find(separator), rest.size());
-        const std::string_view reason = rest.substr(0, end);
-        rest.remove_prefix(std::min(end + separator.size(), rest.size()));
-        if (!reason.starts_with(prefix)) {
-            appendStringInfo(&kept, "%s%.*s", kept.len > 0 ? "; " : "",
-                             static_cast<int>(reason.size()), reason.data());
-        }
-    }
-    return kept.len > 0 ? std::optional(std::string_view(kept.data)) : std::nullopt;
+    return kept_reasons(old, [=](std::string_view reason) { return !reason.starts_with(prefix); });
+}
+
+std::optional<std::string_view> conflicts_in(std::optional<std::string_view> attention) {
+    return kept_reasons(attention,
+                        [](std::string_view reason) { return reason.starts_with("conflict: "); });
 }
 
 }  // namespace payonce::pg

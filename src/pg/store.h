@@ -60,6 +60,7 @@ struct RefundRow {
     bool ask_first = false;
     bool number_dead = false;
     std::optional<std::int64_t> lease_owner;
+    std::optional<TimestampTz> lease_until;
     TimestampTz updated_at = 0;
 
     core::RefundFacts facts(TimestampTz now) const;
@@ -109,5 +110,8 @@ void update_payment_standing(const char* schema, std::string_view payment_id,
 std::string_view with_attention(std::optional<std::string_view> old, std::string_view reason);
 std::optional<std::string_view> without_attention(std::optional<std::string_view> old,
                                                   std::string_view refund_no);
+// What is left when a person has decided about a payment in status 500: the conflicts, since the
+// money taken twice has no row of its own.
+std::optional<std::string_view> conflicts_in(std::optional<std::string_view> attention);
 
 }  // namespace payonce::pg

@@ -164,7 +164,9 @@ void recompute_reserved(TriggerData* trigger, HeapTuple tuple) {
     }
     Parameters to_lock;
     to_lock.add_datum(payment_id);
-    run(lock_payment, schema, to_lock);
+    if (run(lock_payment, schema, to_lock) == 0) {
+        return;  // deleted by the same statement
+    }
     Parameters to_update;
     to_update.add_datum(payment_id);
     write_row(update_reserved, schema, to_update);
@@ -178,6 +180,16 @@ Datum reserve(TriggerData* trigger) {
     }
     SPI_finish();
     return PointerGetDatum(nullptr);
+}
+
+[[noreturn]] void refuse_change_of_sent_refund(TriggerData* trigger) {
+    ereport(ERROR, (errcode(ERRCODE_CHECK_VIOLATION),
+                    errmsg("%s: what was sent to a gateway may not change", table_of(trigger)),
+                    errdetail("Under another number, payment, amount or gateway the money could be "
+                              "sent a second time."),
+                    errhint("End this refund with refund_resolve, and request another."),
+                    err_generic_string(PG_DIAG_TABLE_NAME, table_of(trigger))));
+    pg_unreachable();
 }
 
 [[noreturn]] void refuse_change_of_evidence(TriggerData* trigger) {
@@ -198,6 +210,7 @@ PG_FUNCTION_INFO_V1(payonce_currency_guard);
 PG_FUNCTION_INFO_V1(payonce_refund_complete);
 PG_FUNCTION_INFO_V1(payonce_refund_reserve);
 PG_FUNCTION_INFO_V1(payonce_refund_wake);
+PG_FUNCTION_INFO_V1(payonce_refund_fixed);
 PG_FUNCTION_INFO_V1(payonce_append_only);
 
 Datum payonce_status_guard(PG_FUNCTION_ARGS) {
@@ -220,6 +233,10 @@ Datum payonce_refund_wake(PG_FUNCTION_ARGS) {
     payonce::pg::trigger_data(fcinfo);
     payonce::pg::wake_worker_at_commit();
     return PointerGetDatum(nullptr);
+}
+
+Datum payonce_refund_fixed(PG_FUNCTION_ARGS) {
+    payonce::pg::refuse_change_of_sent_refund(payonce::pg::trigger_data(fcinfo));
 }
 
 Datum payonce_append_only(PG_FUNCTION_ARGS) {

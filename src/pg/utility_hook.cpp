@@ -160,7 +160,8 @@ Concern concern_of(const Node* statement) {
         case T_DropStmt: {
             // A schema may take the extension with it.
             const ObjectType kind = reinterpret_cast<const DropStmt*>(statement)->removeType;
-            return kind == OBJECT_EXTENSION || kind == OBJECT_FOREIGN_SERVER || kind == OBJECT_SCHEMA
+            return kind == OBJECT_EXTENSION || kind == OBJECT_FOREIGN_SERVER ||
+                           kind == OBJECT_SCHEMA
                        ? Concern::worker
                        : Concern::nobody;
         }

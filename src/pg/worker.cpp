@@ -11,11 +11,14 @@
 
 #include "pg/apply.h"
 #include "pg/claim.h"
+#include "pg/compat.h"
 #include "pg/dispatch_bridge.h"
 #include "pg/durability.h"
 #include "pg/gateway_config.h"
+#include "pg/give_up.h"
 #include "pg/identity.h"
 #include "pg/pg.h"
+#include "pg/recovery.h"
 #include "pg/settings.h"
 #include "pg/shared_state.h"
 #include "pg/statement.h"
@@ -27,12 +30,13 @@ constexpr int restart_delay_ms = 1'000;
 constexpr int quick_failure_ms = 10'000;  // a worker that ended within this waits longer
 constexpr int restart_delay_long_ms = 5'000;
 constexpr int locked_retry_ms = 20;
+constexpr int max_locked_retry_shift = 6;
 constexpr int failed_retry_ms = 1'000;
 constexpr int max_failed_retry_shift = 6;
-constexpr int handful = 32;
 constexpr int max_record_failures = 10;
 constexpr int standby_check_ms = 50;
 constexpr int max_unsent_ms = 5'000;  // well within the lease's margin
+constexpr int one_by_one_s = 60;      // after a claim that failed
 constexpr int config_max_age_s = 60;
 
 // What one worker knows. Plain data in static memory: an ereport may leave any frame.
@@ -45,11 +49,13 @@ struct Worker {
     int gateway_count;
     bool config_stale;
     TimestampTz config_loaded_at;
-    TimestampTz claim_at;  // when to look for due refunds next
-    TimestampTz sweep_at;  // when to look for lost leases next
-    bool more_due;
-    int released;        // calls that ended since the last claim
-    int claim_failures;  // in a row
+    TimestampTz claim_at;        // when to look for due refunds next
+    TimestampTz sweep_at;        // when to look for lost leases next
+    int answers_awaited;         // more is due: look again after so many answers; 0: nothing is
+    std::uint64_t ended_before;  // calls that had ended at the last claim
+    int claim_failures;          // in a row
+    TimestampTz one_by_one_until;
+    std::uint32_t wakeups_seen;
     Oid bootstrap_user;
     int bootstrap_context;
 };
@@ -66,6 +72,15 @@ void lock_extension() {
     }
 }
 
+// For the views; nobody else writes it.
+void show_role(Oid role) {
+    if (worker.slot->role != role) {
+        LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+        worker.slot->role = role;
+        LWLockRelease(shared->lock);
+    }
+}
+
 // The session belongs to the bootstrap superuser, the work to the worker's role: triggers on the
 // tables run as that role and cannot switch back.
 bool begin_work(const char** schema) {
@@ -77,10 +92,13 @@ bool begin_work(const char** schema) {
     *schema = schema_of_extension();
     const Oid role = worker_role();
     PopActiveSnapshot();
+    show_role(role);
     if (*schema == nullptr || !OidIsValid(role)) {
         return false;
     }
     SetUserIdAndSecContext(role, worker.bootstrap_context | SECURITY_LOCAL_USERID_CHANGE);
+    // However the operator has set synchronous_commit, at present or by a reload to come.
+    begin_decision();
     PushActiveSnapshot(GetTransactionSnapshot());
     return true;
 }
@@ -163,10 +181,9 @@ bool attach(Oid database) {
     return attached;
 }
 
-void set_state(WorkerState state, Oid role) {
+void set_state(WorkerState state) {
     LWLockAcquire(shared->lock, LW_EXCLUSIVE);
     worker.slot->state = state;
-    worker.slot->role = role;
     LWLockRelease(shared->lock);
 }
 
@@ -178,8 +195,8 @@ void override_session_settings() {
         {"search_path", "pg_catalog, pg_temp"},
         {"default_transaction_isolation", "read committed"},
         {"default_transaction_read_only", "off"},
-        {"synchronous_commit", "on"},
-        {"lock_timeout", "0"},
+        // Orders are never waited for; this ends what waits all the same, in a trigger perhaps.
+        {"lock_timeout", "1s"},
         {"statement_timeout", "0"},
         {"idle_in_transaction_session_timeout", "0"},
         {"session_replication_role", "origin"},
@@ -187,12 +204,12 @@ void override_session_settings() {
     for (const auto& override : overrides) {
         SetConfigOption(override[0], override[1], PGC_SUSET, PGC_S_OVERRIDE);
     }
-    // An operator's lower level cannot weaken the barrier; a higher one stays.
+    compat::override_later_settings();
     pgstat_report_appname("payonce worker");
 }
 
 [[noreturn]] void end_without_extension() {
-    set_state(WorkerState::absent, InvalidOid);
+    set_state(WorkerState::absent);
     proc_exit(0);
 }
 
@@ -209,7 +226,7 @@ std::string_view view_of(const char* text) {
 int usable_gateways() {
     int usable = 0;
     for (int i = 0; i < worker.gateway_count; ++i) {
-        usable += worker.gateways[i].problem == nullptr ? 1 : 0;
+        usable += worker.gateways[i].unusable == nullptr ? 1 : 0;
     }
     return std::max(usable, 1);
 }
@@ -221,7 +238,7 @@ void configure_engine() {
     int count = 0;
     for (int i = 0; i < worker.gateway_count; ++i) {
         const GatewayConfig& config = worker.gateways[i];
-        if (config.problem != nullptr) {
+        if (config.unusable != nullptr || config.hindrance != nullptr) {
             continue;
         }
         bridge::Gateway gateway;
@@ -253,7 +270,7 @@ void load_config() {
     const MemoryContext previous = MemoryContextSwitchTo(worker.config_context);
     worker.gateway_count = 0;
     int count = 0;
-    worker.gateways = load_gateways(worker_role(), true, &count);
+    worker.gateways = load_gateways(worker_role(), &count);
     worker.gateway_count = count;
     configure_engine();
     MemoryContextSwitchTo(previous);
@@ -370,7 +387,10 @@ void record_range(const DueAnswers& due, std::size_t first, std::size_t last) {
             Applied::recorded) {
             due.recorded[i] = true;
         } else {
-            bridge::defer(due.indexes[i], TimestampTzPlusMilliseconds(now, locked_retry_ms), false);
+            const int shift =
+                std::min(bridge::finished(due.indexes[i]).deferrals, max_locked_retry_shift);
+            bridge::defer(due.indexes[i],
+                          TimestampTzPlusMilliseconds(now, locked_retry_ms << shift), false);
         }
     }
     SPI_finish();
@@ -425,7 +445,6 @@ void record_answers() {
     for (std::size_t i = due.count; i-- > 0;) {
         if (due.recorded[i]) {
             finish_recorded(due.indexes[i]);
-            ++worker.released;
         }
     }
 }
@@ -504,8 +523,9 @@ void claim_in_transaction(List** calls) {
     const TimestampTz now = GetCurrentTimestamp();
     const TimestampTz next_sweep = TimestampTzPlusMilliseconds(now, settings.naptime_s * 1000LL);
     worker.claim_at = next_sweep;
-    worker.more_due = false;
-    worker.released = 0;
+    worker.answers_awaited = 0;
+    worker.wakeups_seen = pg_atomic_read_u32(&worker.slot->wakeups);
+    worker.ended_before = bridge::ended();
     const char* schema = nullptr;
     if (!begin_work(&schema)) {
         const bool gone = schema == nullptr;
@@ -518,17 +538,25 @@ void claim_in_transaction(List** calls) {
     if (may_dispatch(schema)) {
         load_config();
         const MemoryContext transaction_context = MemoryContextSwitchTo(worker.cycle_context);
-        bool more_lost = false;
         if (worker.sweep_at <= now) {
-            more_lost = recover_lost_leases(schema, worker.lease_owner) >= settings.batch_size;
-            worker.sweep_at = more_lost ? now : next_sweep;
+            const int recovered = recover_lost_leases(schema, worker.lease_owner);
+            worker.sweep_at = next_sweep;
+            if (recovered > 0) {
+                // Claimed in a transaction of its own: a second change of a row in one transaction
+                // checks its foreign key, and so waits for who has locked the payment.
+                MemoryContextSwitchTo(transaction_context);
+                worker.claim_at = now;
+                commit_work();
+                return;
+            }
         }
         const int given_up = give_up_unreachable(schema, worker.gateways, worker.gateway_count);
         const ClaimResult result =
-            claim(schema, worker.lease_owner, worker.gateways, worker.gateway_count, calls);
+            claim(schema, worker.lease_owner, worker.gateways, worker.gateway_count,
+                  now < worker.one_by_one_until, calls);
         MemoryContextSwitchTo(transaction_context);
-        worker.more_due = result.more_due;
-        worker.claim_at = given_up > 0 || more_lost ? now : std::min(next_sweep, result.next_due);
+        worker.answers_awaited = result.answers_awaited;
+        worker.claim_at = given_up > 0 ? now : std::min(next_sweep, result.next_due);
     } else {
         // A restored copy that is activated begins with the leases that the original held.
         worker.sweep_at = 0;
@@ -549,41 +577,65 @@ void claim_and_send() {
     }
 }
 
+// For blocked_by: a queue that stands still must not look healthy.
+void show_claim_failing(bool fails) {
+    if (worker.slot->claim_fails != fails) {
+        LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+        worker.slot->claim_fails = fails;
+        LWLockRelease(shared->lock);
+    }
+}
+
 void try_to_claim_and_send() {
     const MemoryContext context = CurrentMemoryContext;
     PG_TRY();
     {
         claim_and_send();
         worker.claim_failures = 0;
+        show_claim_failing(false);
     }
     PG_CATCH();
     {
         recover_from_error(context);
         worker.config_stale = true;
         const int shift = std::min(worker.claim_failures++, max_failed_retry_shift);
-        worker.claim_at =
-            TimestampTzPlusMilliseconds(GetCurrentTimestamp(), failed_retry_ms << shift);
+        const TimestampTz now = GetCurrentTimestamp();
+        worker.claim_at = TimestampTzPlusMilliseconds(now, failed_retry_ms << shift);
+        worker.one_by_one_until = TimestampTzPlusMilliseconds(now, one_by_one_s * 1000LL);
+        // What the failed claim may have committed and not sent is recovered first.
+        worker.sweep_at = 0;
+        show_claim_failing(true);
     }
     PG_END_TRY();
 }
 
 // --- The loop ----------------------------------------------------------------------------------
 
-// With more waiting than the limits allow, claims in handfuls, not for every single answer.
-bool should_claim(bool woken) {
-    if (worker.claim_failures > 0) {
-        return worker.claim_at <= GetCurrentTimestamp();
-    }
-    if (woken || worker.claim_at <= GetCurrentTimestamp()) {
+bool was_woken() {
+    return pg_atomic_read_u32(&worker.slot->wakeups) != worker.wakeups_seen;
+}
+
+bool should_claim() {
+    const TimestampTz now = GetCurrentTimestamp();
+    // A clock that was set back must not keep the queue waiting.
+    const bool far_away =
+        worker.claim_at > TimestampTzPlusMilliseconds(now, settings.naptime_s * 1000LL + 1000);
+    if (worker.claim_at <= now || (far_away && worker.claim_failures == 0)) {
         return true;
     }
-    const int enough = std::min(handful, bridge::transfers() / 4 + 1);
-    return worker.more_due && worker.released >= enough;
+    const std::uint64_t ended = bridge::ended() - worker.ended_before;
+    const bool enough =
+        worker.answers_awaited > 0 && ended >= static_cast<std::uint64_t>(worker.answers_awaited);
+    return worker.claim_failures == 0 && (was_woken() || enough);
 }
 
 long wait_ms() {
     const TimestampTz now = GetCurrentTimestamp();
-    long wait = TimestampDifferenceMilliseconds(now, worker.claim_at);
+    if (was_woken() && worker.claim_failures == 0) {
+        return 0;
+    }
+    long wait = std::min<long>(TimestampDifferenceMilliseconds(now, worker.claim_at),
+                               settings.naptime_s * 1000L);
     const int network_ms = bridge::timeout_ms();
     if (network_ms >= 0) {
         wait = std::min<long>(wait, network_ms);
@@ -595,8 +647,8 @@ long wait_ms() {
     return wait;
 }
 
-// The latch and all of curl's sockets in one wait. True: the latch was set.
-bool wait_for_work() {
+// The latch and all of curl's sockets in one wait.
+void wait_for_work() {
     pgstat_report_activity(STATE_IDLE, nullptr);
     const int events = WaitLatchOrSocket(
         MyLatch, WL_LATCH_SET | WL_SOCKET_READABLE | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
@@ -604,7 +656,6 @@ bool wait_for_work() {
     if ((events & WL_LATCH_SET) != 0) {
         ResetLatch(MyLatch);
     }
-    return (events & WL_LATCH_SET) != 0;
 }
 
 void reload_settings() {
@@ -612,39 +663,43 @@ void reload_settings() {
         ConfigReloadPending = false;
         ProcessConfigFile(PGC_SIGHUP);
         worker.config_stale = true;
+        worker.claim_at = 0;
+        worker.sweep_at = 0;
     }
 }
 
 [[noreturn]] void run_worker() {
-    bool woken = true;
     for (;;) {
+        // Nothing is under way that a cancel request could mean.
+        QueryCancelPending = false;
         CHECK_FOR_INTERRUPTS();
         reload_settings();
         MemoryContextReset(worker.cycle_context);
         MemoryContextSwitchTo(worker.cycle_context);
         if (!bridge::advance(GetCurrentTimestamp())) {
-            ereport(LOG, (errmsg("payonce: out of memory while reading answers")));
+            // What was lost is still leased; the next worker asks.
+            ereport(FATAL, (errcode(ERRCODE_OUT_OF_MEMORY),
+                            errmsg("payonce: out of memory while reading answers")));
         }
         pgstat_report_activity(STATE_RUNNING, "recording answers, sending refunds");
         record_answers();
-        if (should_claim(woken)) {
+        if (should_claim()) {
             try_to_claim_and_send();
         }
         publish_load();
-        woken = wait_for_work();
+        wait_for_work();
     }
 }
 
 void start_worker() {
     const char* schema = nullptr;
-    const bool usable = begin_work(&schema);
-    const Oid role = worker_role();
+    (void)begin_work(&schema);
     const char* database = MemoryContextStrdup(TopMemoryContext, get_database_name(MyDatabaseId));
     commit_work();
     if (schema == nullptr) {
         end_without_extension();
     }
-    set_state(WorkerState::running, usable ? role : InvalidOid);
+    set_state(WorkerState::running);
     if (!bridge::open_engine()) {
         ereport(ERROR,
                 (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("payonce: libcurl could not be set up")));

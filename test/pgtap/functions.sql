@@ -7,6 +7,7 @@ CREATE EXTENSION IF NOT EXISTS payonce;
 SELECT set_config('search_path', string_agg(DISTINCT quote_ident(n.nspname), ', '), true) AS path
 FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
 WHERE e.extname IN ('pgtap', 'payonce') \gset
+SET LOCAL payonce.late_payment = 'refund';
 SELECT no_plan();
 
 -- Names of arguments and defaults are part of the contract: callers use pay_success => true.
@@ -33,20 +34,23 @@ SELECT results_eq(
     ('payonce_dispatch_blocked_by', '', 'text', 's', true, false, 'u'),
     ('payonce_gateway_blocked_by', 'gateway text', 'text', 's', true, true, 'u'),
     ('payonce_gateway_stats', 'OUT gateway text, OUT in_flight integer, OUT concurrency integer, OUT sent bigint, '
-     'OUT asked bigint, OUT succeeded bigint, OUT failed bigint, OUT retried bigint, OUT latency_avg_ms double precision, '
-     'OUT latency_max_ms double precision, OUT last_answer_at timestamp with time zone', 'SETOF record', 'v', false, false, 'u'),
+     'OUT asked bigint, OUT succeeded bigint, OUT failed bigint, OUT retried bigint, '
+     'OUT latency_avg_ms double precision, OUT latency_max_ms double precision, '
+     'OUT last_answer_at timestamp with time zone', 'SETOF record', 'v', false, false, 'u'),
     ('payonce_http_validator', 'options text[], catalog oid', 'void', 'v', false, true, 'u'),
     ('payonce_worker_stats', 'OUT pid integer, OUT state text, OUT role text, OUT started_at timestamp with time zone, '
      'OUT claimed bigint, OUT applied bigint, OUT in_flight integer, OUT kept integer, OUT last_error text',
      'SETOF record', 'v', false, false, 'u'),
-    ('refund_callback', 'refund_no text, refund_success boolean, gateway_refund_id text DEFAULT NULL', 'boolean', 'v', true, false, 'u'),
+    ('refund_callback', 'refund_no text, refund_success boolean, gateway_refund_id text DEFAULT NULL',
+     'boolean', 'v', true, false, 'u'),
     ('refund_request', 'payment_id text, amount bigint, reason text', 'text', 'v', true, false, 'u'),
     ('refund_resolve', 'refund_no text, refunded boolean, note text', 'void', 'v', true, false, 'u'),
     ('refund_retry', 'refund_no text', 'text', 'v', true, false, 'u')$$,
     'name, arguments, result, volatility, SECURITY DEFINER, STRICT, PARALLEL');
 SELECT set_eq($$SELECT name, arguments FROM signature WHERE result = 'trigger'$$,
     $$VALUES ('payonce_append_only', ''), ('payonce_currency_guard', ''), ('payonce_refund_complete', ''),
-             ('payonce_refund_reserve', ''), ('payonce_refund_wake', ''), ('payonce_status_guard', '')$$,
+             ('payonce_refund_fixed', ''), ('payonce_refund_reserve', ''), ('payonce_refund_wake', ''),
+             ('payonce_status_guard', '')$$,
     'and the trigger functions');
 
 -- A shop with an order for each case.
@@ -73,13 +77,15 @@ SELECT is(pay_callback_outcome('tap-closed-1', true), 'late', 'outcome late');
 SELECT is(pay_callback_outcome('tap-conflict-1', true, transaction_id => 'T-1'), 'paid', 'a payment with a number');
 SELECT is(pay_callback_outcome('tap-conflict-1', true, transaction_id => 'T-2'), 'conflict', 'outcome conflict');
 SELECT is(pay_callback_outcome('tap-refund-1', true), 'paid', 'a payment to refund');
-SELECT matches(refund_request('tap-refund-1', 30, 'a part'), '^tap-refund-1-Q[0-9a-z]{6}$', 'refund_request returns the number');
+SELECT matches(refund_request('tap-refund-1', 30, 'a part'), '^tap-refund-1-Q[0-9a-z]{6}$',
+               'refund_request returns the number');
 SELECT is(refund_callback('tap-won-2-R1', true, 'G-1'), true, 'refund_callback answers with true');
 SELECT is(refund_callback(refund_no => 'tap-closed-1-R1', refund_success => false, gateway_refund_id => NULL), true,
           'also to a failure');
 SELECT is(refund_retry(refund_no => 'tap-closed-1-R1'), 'tap-closed-1-R1', 'refund_retry returns the number');
 SELECT is(refund_callback('tap-closed-1-R1', false), true, 'which fails again');
-SELECT lives_ok($$SELECT refund_resolve(refund_no => 'tap-closed-1-R1', refunded => false, note => 'no')$$, 'refund_resolve returns nothing');
+SELECT lives_ok($$SELECT refund_resolve(refund_no => 'tap-closed-1-R1', refunded => false, note => 'no')$$,
+                'refund_resolve returns nothing');
 SELECT is(payment_resolve(payment_id => 'tap-closed-1', action => 'refund', note => 'yes'), 'tap-closed-1-R2',
           'payment_resolve refund returns the number');
 SELECT is(payment_resolve('tap-odd-1', 'accept', 'near enough'), 'accepted', 'payment_resolve accept returns accepted');
@@ -118,7 +124,8 @@ INSERT INTO bad (sqlstate, message, call) VALUES
     ('22023', 'out_order_no is malformed: ""', $$pay_callback('', true)$$),
     ('22023', 'out_order_no is malformed: "a b"', $$pay_callback('a b', true)$$),
     ('22023', 'out_order_no is malformed: "' || repeat('x', 57) || '"', $$pay_callback(repeat('x', 57), true)$$),
-    ('22023', 'out_order_no is malformed: "' || repeat('x', 80) || '"', $$pay_callback_outcome(repeat('x', 100000), true)$$),
+    ('22023', 'out_order_no is malformed: "' || repeat('x', 80) || '"',
+     $$pay_callback_outcome(repeat('x', 100000), true)$$),
     ('22023', 'paid_amount must be positive, not 0', $$pay_callback('tap-won-1', true, 0)$$),
     ('22023', 'paid_amount must be positive, not -100', $$pay_callback('tap-won-1', false, -100)$$),
     ('22023', 'paid_currency is malformed: "RMB"', $$pay_callback('tap-won-1', true, 1, 'RMB')$$),
@@ -132,11 +139,13 @@ INSERT INTO bad (sqlstate, message, call) VALUES
     ('22023', 'amount must be positive, not -1', $$refund_request('tap-won-1', -1, 'r')$$),
     ('22023', 'amount 101 is more than what is left of the payment', $$refund_request('tap-won-1', 101, 'r')$$),
     ('22023', 'amount 71 is more than what is left of the payment', $$refund_request('tap-refund-1', 71, 'r')$$),
-    ('22023', 'reason is malformed: "' || repeat('x', 80) || '"', $$refund_request('tap-won-1', 1, repeat('x', 2001))$$),
+    ('22023', 'reason is malformed: "' || repeat('x', 80) || '"',
+     $$refund_request('tap-won-1', 1, repeat('x', 2001))$$),
     ('22023', 'refund_no is malformed: ""', $$refund_callback('', true)$$),
     ('22023', 'refund_no is malformed: "' || repeat('x', 65) || '"', $$refund_retry(repeat('x', 65))$$),
     ('22023', 'gateway_refund_id is malformed: ""', $$refund_callback('tap-won-2-R1', true, '')$$),
-    ('22023', 'note is malformed: "' || repeat('x', 80) || '"', $$refund_resolve('tap-won-2-R1', true, repeat('x', 2001))$$),
+    ('22023', 'note is malformed: "' || repeat('x', 80) || '"',
+     $$refund_resolve('tap-won-2-R1', true, repeat('x', 2001))$$),
     ('22023', 'action "keep" is unknown', $$payment_resolve('tap-won-1', 'keep', 'n')$$),
     ('22023', 'action "" is unknown', $$payment_resolve('tap-won-1', '', 'n')$$),
     ('22021', 'invalid byte sequence for encoding "UTF8": 0xff', $$pay_callback(convert_from('\xff', 'UTF8'), true)$$),
@@ -157,36 +166,39 @@ SELECT is((SELECT md5(string_agg(t::text, '' ORDER BY id)) FROM t_order_pay t WH
 -- Two more states of attention that have errors of their own.
 SELECT is(pay_callback_outcome('tap-dead-1', true, 90), 'mismatch', 'a mismatch');
 SELECT is(pay_callback_outcome('tap-dead-2', true), 'paid', 'and another payment that wins');
-SELECT throws_ok($$SELECT payment_resolve('tap-dead-1', 'accept', 'n')$$, '55000', 'the order has another winner', 'cannot both be kept');
+SELECT throws_ok($$SELECT payment_resolve('tap-dead-1', 'accept', 'n')$$, '55000',
+                 'the order has another winner', 'cannot both be kept');
 SELECT is(payment_resolve('tap-dead-1', 'refund', 'n'), 'tap-dead-1-R1', 'so it is refunded');
 SELECT is(refund_callback('tap-dead-1-R1', false), true, 'which fails');
-SELECT throws_ok($$SELECT payment_resolve('tap-dead-1', 'refund', 'n')$$, '55000', 'nothing is left to refund', 'nothing is left to refund');
+SELECT throws_ok($$SELECT payment_resolve('tap-dead-1', 'refund', 'n')$$, '55000',
+                 'nothing is left to refund', 'and is not queued twice');
 UPDATE t_refund SET number_dead = true WHERE refund_no = 'tap-dead-1-R1';
 SELECT is(refund_retry('tap-dead-1-R1'), 'tap-dead-1-R2', 'a dead number is superseded');
 SELECT is(superseded_by, 'tap-dead-1-R2', 'and says so') FROM t_refund WHERE refund_no = 'tap-dead-1-R1';
-SELECT throws_ok($$SELECT payment_resolve('tap-conflict-1', 'refund', 'n')$$, '55000', 'the payment is not in attention',
-                 'a payment that was cleared is not in attention');
+SELECT throws_ok($$SELECT payment_resolve('tap-conflict-1', 'refund', 'n')$$, '55000',
+                 'the payment is not in attention', 'a payment that was cleared is not in attention');
 SELECT is(pay_callback_outcome('tap-conflict-1', true, transaction_id => 'T-3'), 'conflict', 'a conflict again');
-SELECT throws_ok($$SELECT payment_resolve('tap-conflict-1', 'refund', 'n')$$, '55000', 'the payment is not in status attention',
-                 'a conflict is not refunded');
+SELECT throws_ok($$SELECT payment_resolve('tap-conflict-1', 'refund', 'n')$$, '55000',
+                 'the payment is not in status attention', 'a conflict is not refunded');
 
 -- The numbers run out loudly, and an amount of many digits is no overflow.
 INSERT INTO t_refund (refund_no, payment_id, amount, reason, status, gateway)
 VALUES ('tap-plain-2-R99999', 'tap-plain-2', 1, 'duplicate', 400, 'tap_gateway');
-SELECT throws_ok($$SELECT pay_callback('tap-plain-2', true)$$, '54000', 'payment "tap-plain-2" has no refund number left',
-                 'after 99999 generations');
+SELECT throws_ok($$SELECT pay_callback('tap-plain-2', true)$$, '54000',
+                 'payment "tap-plain-2" has no refund number left', 'after 99999 generations');
 INSERT INTO t_order (id, price) VALUES ('tap-rich', 9223372036854775807);
 INSERT INTO t_order_pay (id, order_id, price, gateway)
 SELECT 'tap-rich-' || n, 'tap-rich', 9223372036854775807, 'tap_gateway' FROM generate_series(1, 2) n;
 SELECT is(pay_callback_outcome('tap-rich-1', true, 9223372036854775807), 'paid', 'the largest amount there is');
 SELECT is(pay_callback_outcome('tap-rich-2', true), 'duplicate', 'goes back whole');
 SELECT is(refund_reserved, 9223372036854775807, 'as it came') FROM t_order_pay WHERE id = 'tap-rich-2';
-SELECT throws_ok($$SELECT refund_request('tap-rich-2', 1, 'r')$$, '22023', 'amount 1 is more than what is left of the payment',
-                 'and not a fen more');
+SELECT throws_ok($$SELECT refund_request('tap-rich-2', 1, 'r')$$, '22023',
+                 'amount 1 is more than what is left of the payment', 'and not a fen more');
 
 -- Trigger functions are no functions to call.
-SELECT throws_ok(format('SELECT %I()', name), '39P01', 'this function can only be called as a trigger', name || ' is not to be called') FROM signature
-WHERE result = 'trigger' ORDER BY name;
+SELECT throws_ok(format('SELECT %I()', name), '39P01', 'this function can only be called as a trigger',
+                 name || ' is not to be called')
+FROM signature WHERE result = 'trigger' ORDER BY name;
 
 SELECT * FROM finish();
 ROLLBACK;

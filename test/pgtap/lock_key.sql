@@ -15,7 +15,8 @@ SELECT is(order_lock_key('order-2'), order_lock_key('order-' || 2), 'the same id
 SELECT is(order_lock_key('order-1'), hashtextextended('order-1', x'7061796f6e6365'::bigint),
           'it is PostgreSQL''s own hash of the id, with a seed that says payonce');
 SELECT is(order_lock_key(''), -7556420988895060899, 'any text has one');
-SELECT isnt(order_lock_key('order-1'), hashtextextended('order-1', 0), 'who hashes ids without the seed does not meet payonce');
+SELECT isnt(order_lock_key('order-1'), hashtextextended('order-1', 0),
+            'who hashes ids without the seed does not meet payonce');
 SELECT isnt(order_lock_key('order-1'), order_lock_key('Order-1'), 'case counts');
 SELECT isnt(order_lock_key('order-1'), order_lock_key('order-1 '), 'blanks count');
 SELECT is(count(DISTINCT order_lock_key('order-' || n)), 100000::bigint, '100,000 orders have 100,000 keys')

@@ -85,12 +85,13 @@ FROM member_function WHERE name <> 'pay_callback' AND prorettype <> 'trigger'::r
 SELECT throws_ok(format(statement, t.name), '42501', NULL, format('the shop may not: ' || statement, t.name))
 FROM member_table t, unnest(ARRAY['SELECT 1 FROM %s', 'DELETE FROM %s', 'TRUNCATE %s']) statement
 WHERE t.relkind = 'r' OR statement LIKE 'SELECT%' ORDER BY t.name, statement;
-SELECT throws_ok($$INSERT INTO t_order (id, price) VALUES ('mine', 1)$$, '42501', NULL, 'the shop may not insert orders');
+SELECT throws_ok($$INSERT INTO t_order (id, price) VALUES ('mine', 1)$$, '42501', NULL,
+                 'the shop may not insert orders');
 SELECT throws_ok($$UPDATE t_order_pay SET status = 100$$, '42501', NULL, 'the shop may not update payments');
 SELECT throws_ok($$CREATE SERVER mine FOREIGN DATA WRAPPER payonce_http OPTIONS (url 'https://mine.example')$$,
                  '42501', NULL, 'the shop may not make a gateway');
-SELECT throws_ok(format('CREATE TRIGGER mine BEFORE UPDATE ON %s FOR EACH ROW EXECUTE FUNCTION payonce_append_only()', name),
-                 '42501', NULL, 'the shop may not hang a trigger on ' || name)
+SELECT throws_ok(format('CREATE TRIGGER mine BEFORE UPDATE ON %s FOR EACH ROW EXECUTE FUNCTION'
+                        ' payonce_append_only()', name), '42501', NULL, 'the shop may not hang a trigger on ' || name)
 FROM member_table WHERE relkind = 'r' ORDER BY name;
 CREATE TEMP TABLE mine (status integer);
 SELECT throws_ok('CREATE TRIGGER mine BEFORE UPDATE ON mine FOR EACH ROW EXECUTE FUNCTION ' || call, '42501', NULL,
@@ -123,15 +124,16 @@ CREATE USER MAPPING FOR PUBLIC SERVER tap_gateway OPTIONS (bearer_token 'hush-hu
 SELECT refund_callback('tap-2-R1', false), refund_retry('tap-2-R1'), pay_callback('tap-1', true, NULL, NULL, 'T-1'),
        pay_callback('tap-1', true, NULL, NULL, 'T-9') \gset
 SET LOCAL ROLE payonce_tap_monitor;
-SELECT lives_ok('SELECT * FROM ' || name, 'monitoring sees ' || name) FROM member_table WHERE relkind = 'v' ORDER BY name;
+SELECT lives_ok('SELECT * FROM ' || name, 'monitoring sees ' || name)
+FROM member_table WHERE relkind = 'v' ORDER BY name;
 SELECT lives_ok('SELECT * FROM payonce_check()', 'monitoring may run the check');
 SELECT throws_ok('SELECT * FROM ' || name, '42501', NULL, 'monitoring does not read ' || name)
 FROM member_table WHERE relkind = 'r' ORDER BY name;
 SELECT throws_ok(call, '42501', NULL, 'monitoring may not execute ' || signature)
 FROM member_function
 WHERE prorettype <> 'trigger'::regtype
-  AND name NOT IN ('payonce_check', 'payonce_dispatch_blocked_by', 'payonce_gateway_blocked_by', 'payonce_gateway_stats',
-                   'payonce_worker_stats') ORDER BY signature;
+  AND name NOT IN ('payonce_check', 'payonce_dispatch_blocked_by', 'payonce_gateway_blocked_by',
+                   'payonce_gateway_stats', 'payonce_worker_stats') ORDER BY signature;
 SELECT isnt_empty($$SELECT FROM payonce_refund_backlog WHERE refund_no = 'tap-2-R1'$$, 'it sees what waits');
 SELECT isnt_empty($$SELECT FROM payonce_attention WHERE id = 'tap-1'$$, 'and who needs a person');
 SELECT isnt_empty($$SELECT FROM payonce_stat_gateway WHERE gateway = 'tap_gateway'$$, 'and the gateway');

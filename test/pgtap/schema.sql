@@ -15,7 +15,8 @@ SELECT d.classid, d.objid FROM pg_depend d
 WHERE d.deptype = 'e' AND d.refclassid = 'pg_extension'::regclass
   AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'payonce');
 CREATE TEMP VIEW member_table AS
-SELECT c.oid, c.relname::text COLLATE "default" AS relname, c.relkind::text AS relkind FROM member m JOIN pg_class c ON c.oid = m.objid
+SELECT c.oid, c.relname::text COLLATE "default" AS relname, c.relkind::text AS relkind
+FROM member m JOIN pg_class c ON c.oid = m.objid
 WHERE m.classid = 'pg_class'::regclass;
 
 SELECT results_eq(
@@ -113,14 +114,16 @@ SELECT lives_ok($$INSERT INTO t_order (id, price, currency, status) VALUES ('tap
                 'an order needs id, price, currency and status only');
 SELECT lives_ok($$INSERT INTO t_order_pay (id, order_id, price, currency) VALUES ('tap-1', 'tap', 100, 'CNY')$$,
                 'a payment needs id, order_id, price and currency only');
-SELECT results_eq($$SELECT status, gateway COLLATE "default", refund_reserved, paid_amount FROM t_order_pay WHERE id = 'tap-1'$$,
+SELECT results_eq($$SELECT status, gateway COLLATE "default", refund_reserved, paid_amount
+                    FROM t_order_pay WHERE id = 'tap-1'$$,
                   $$VALUES (0, 'manual', 0::bigint, NULL::bigint)$$, 'and starts as paying, by hand');
 
 -- Keys and CHECKs. paid_by has none, so that a dump loads; payonce_identity has none, so that a
 -- copy shows.
 SELECT results_eq(
-    $$SELECT t.relname || ' ' || c.conname COLLATE "default" || CASE c.contype WHEN 'c' THEN '' ELSE ' ' || regexp_replace(
-             pg_get_constraintdef(c.oid), 'REFERENCES .*(t_order|t_order_pay)\(', 'REFERENCES \1(') END
+    $$SELECT t.relname || ' ' || c.conname COLLATE "default" ||
+             CASE c.contype WHEN 'c' THEN '' ELSE ' ' || regexp_replace(
+                 pg_get_constraintdef(c.oid), 'REFERENCES .*(t_order|t_order_pay)\(', 'REFERENCES \1(') END
       FROM pg_constraint c JOIN member_table t ON t.oid = c.conrelid
       WHERE c.contype IN ('c', 'f', 'p', 'u', 'x') ORDER BY (t.relname || ' ' || c.conname) COLLATE "C"$$,
     $$VALUES ('t_order t_order_id_length'),
@@ -162,6 +165,7 @@ SELECT results_eq(
              ('t_order_pkey unique (id)'),
              ('t_refund_attempt_refund_no (refund_no, attempt)'),
              ('t_refund_attention (updated_at) where status = 500'),
+             ('t_refund_in_hand (lease_until) where lease_owner IS NOT NULL OR status = 100'),
              ('t_refund_payment_id (payment_id)'),
              ('t_refund_pkey unique (refund_no)'),
              ('t_refund_unsettled (gateway, next_attempt_at) where status = ANY (ARRAY[0, 100, 150, 200])'),
@@ -169,13 +173,16 @@ SELECT results_eq(
 
 -- Type bits of pg_trigger: 1 row, 2 before, 4 insert, 8 delete, 16 update, 32 truncate.
 SELECT results_eq(
-    $$SELECT t.relname || ' ' || g.tgname COLLATE "default", g.tgfoid::regproc::text, g.tgtype::integer, g.tgenabled::text
-      FROM pg_trigger g JOIN member_table t ON t.oid = g.tgrelid WHERE NOT g.tgisinternal ORDER BY (t.relname || ' ' || g.tgname) COLLATE "C"$$,
+    $$SELECT t.relname || ' ' || g.tgname COLLATE "default", g.tgfoid::regproc::text,
+             g.tgtype::integer, g.tgenabled::text
+      FROM pg_trigger g JOIN member_table t ON t.oid = g.tgrelid WHERE NOT g.tgisinternal
+      ORDER BY (t.relname || ' ' || g.tgname) COLLATE "C"$$,
     $$VALUES ('t_order payonce_currency_guard', 'payonce_currency_guard', 1+2+4+16, 'O'),
              ('t_order payonce_status_guard', 'payonce_status_guard', 1+16, 'O'),
              ('t_order_pay payonce_currency_guard', 'payonce_currency_guard', 1+2+4+16, 'O'),
              ('t_order_pay payonce_status_guard', 'payonce_status_guard', 1+16, 'O'),
              ('t_refund payonce_refund_complete', 'payonce_refund_complete', 1+2+4, 'O'),
+             ('t_refund payonce_refund_fixed', 'payonce_refund_fixed', 1+16, 'O'),
              ('t_refund payonce_refund_reserve_change', 'payonce_refund_reserve', 1+16, 'O'),
              ('t_refund payonce_refund_reserve_row', 'payonce_refund_reserve', 1+4+8, 'O'),
              ('t_refund payonce_refund_wake', 'payonce_refund_wake', 1+4+16, 'O'),

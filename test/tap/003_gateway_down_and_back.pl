@@ -12,9 +12,7 @@ use PostgreSQL::Test::Utils;
 use Payonce::Gateway;
 use Payonce::TestServer;
 
-# It forgets every number at once: whoever sends a second time without having asked pays twice.
-my @forgetful = ('--idempotency-horizon-ms', 0);
-my $wechat = Payonce::Gateway->new('wechat', options => \@forgetful);
+my $wechat = Payonce::Gateway->new('wechat');
 my $server = Payonce::TestServer->new('main');
 $server->add_gateway($wechat);
 $server->wait_for_worker;
@@ -119,7 +117,7 @@ $server->reload_with('payonce.retry_for' => '7d');
 
 # --- One hangs, the others work on
 
-my $alipay = Payonce::Gateway->new('alipay', options => \@forgetful);
+my $alipay = Payonce::Gateway->new('alipay');
 $server->add_gateway($alipay);
 # Two gateways, so each has a share of 4.
 $server->reload_with('payonce.max_in_flight' => 8, 'payonce.request_timeout' => '60s');
@@ -161,7 +159,7 @@ is($alipay->connections->{max_in_flight}, 2, 'in equal parts');
 $server->reload_with('payonce.max_in_flight' => 256);
 
 my $rate = 10;
-my $measured = Payonce::Gateway->new('measured', options => \@forgetful);
+my $measured = Payonce::Gateway->new('measured');
 $server->add_gateway($measured, rate_limit => $rate);
 $server->wait_refunded($server->pay_twice($measured, map { "measured$_" } 1 .. 25));
 my @at = sort { $a <=> $b } map { $_->{at} } $measured->requests;

@@ -14,9 +14,7 @@ use PostgreSQL::Test::Utils;
 use Payonce::Gateway;
 use Payonce::TestServer;
 
-# It forgets every number at once: whoever sends a second time without having asked pays twice.
-my @forgetful = ('--idempotency-horizon-ms', 0);
-my $wechat = Payonce::Gateway->new('wechat', options => \@forgetful);
+my $wechat = Payonce::Gateway->new('wechat');
 my $server = Payonce::TestServer->new(
 	'main',
 	settings => { 'payonce.lease' => '1h', 'payonce.request_timeout' => '60s' });

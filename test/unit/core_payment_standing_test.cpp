@@ -1,5 +1,5 @@
-// Where a payment stands: the rule for every small sum, and then every history of refunds that can
-// happen, walked breadth first, to see that each status may follow the one before it.
+// Where a payment stands: the rule for every small sum, the way from each status to each other, and
+// then every history of refunds that can happen, walked breadth first.
 #include "core/payment_standing.h"
 
 #include <gtest/gtest.h>
@@ -12,6 +12,7 @@
 #include <limits>
 #include <ostream>
 #include <set>
+#include <utility>
 #include <vector>
 
 namespace payonce::core {
@@ -56,9 +57,7 @@ TEST(PaymentStanding, FollowsFromWinnerAndSumsAlone) {
                     const RefundSums sums{pending, refunded, lost};
                     ASSERT_EQ(sums.reserved(), pending + refunded + lost);
                     for (const bool is_winner : {true, false}) {
-                        // From paid, attention is two steps away; the walk below goes there.
-                        ASSERT_EQ(payment_status_after(PaymentStatus::refunding, is_winner, arrived,
-                                                       sums),
+                        ASSERT_EQ(payment_status_after(is_winner, arrived, sums),
                                   expected_status(is_winner, arrived, sums))
                             << "arrived " << arrived << ", pending " << pending << ", refunded "
                             << refunded << ", in attention " << lost << ", winner " << is_winner;
@@ -71,12 +70,53 @@ TEST(PaymentStanding, FollowsFromWinnerAndSumsAlone) {
 
 TEST(PaymentStanding, TakesTheLargestAmounts) {
     constexpr std::int64_t most = std::numeric_limits<std::int64_t>::max();
-    EXPECT_EQ(payment_status_after(PaymentStatus::paid, true, most, {most - 1, 0, 0}),
-              PaymentStatus::paid);
-    EXPECT_EQ(payment_status_after(PaymentStatus::paid, true, most, {most, 0, 0}),
-              PaymentStatus::refunding);
-    EXPECT_EQ(payment_status_after(PaymentStatus::refunding, false, most, {0, most - 1, 1}),
-              PaymentStatus::attention);
+    EXPECT_EQ(payment_status_after(true, most, {most - 1, 0, 0}), PaymentStatus::paid);
+    EXPECT_EQ(payment_status_after(true, most, {most, 0, 0}), PaymentStatus::refunding);
+    EXPECT_EQ(payment_status_after(false, most, {0, most - 1, 1}), PaymentStatus::attention);
+}
+
+// ---- From each status to each other ------------------------------------------------------------
+
+// The statuses on the way, the last of which is the target.
+std::vector<PaymentStatus> way(PaymentStatus from, PaymentStatus target) {
+    std::vector<PaymentStatus> steps = {payment_step_towards(from, target)};
+    while (steps.back() != target && steps.size() < 10) {
+        steps.push_back(payment_step_towards(steps.back(), target));
+    }
+    return steps;
+}
+
+TEST(PaymentStep, ArrivesByAllowedChanges) {
+    for (const PaymentStatus from : succeeded) {
+        for (const PaymentStatus target : succeeded) {
+            SCOPED_TRACE(testing::Message()
+                         << static_cast<int>(from) << " to " << static_cast<int>(target));
+            const std::vector<PaymentStatus> steps = way(from, target);
+            EXPECT_EQ(steps.back(), target);
+            EXPECT_LE(steps.size(), 2u);
+            PaymentStatus before = from;
+            for (const PaymentStatus step : steps) {
+                EXPECT_TRUE(step == before || may_change(before, step));
+                EXPECT_TRUE(has_succeeded(step));
+                before = step;
+            }
+        }
+    }
+}
+
+TEST(PaymentStep, MakesNoDetourWhereTheWayIsShort) {
+    for (const PaymentStatus from : succeeded) {
+        for (const PaymentStatus target : succeeded) {
+            if (from == target || may_change(from, target)) {
+                EXPECT_EQ(payment_step_towards(from, target), target);
+            }
+        }
+    }
+}
+
+TEST(PaymentStep, TakesAWinnerToAttentionThroughRefunding) {
+    EXPECT_EQ(way(PaymentStatus::paid, PaymentStatus::attention),
+              (std::vector{PaymentStatus::refunding, PaymentStatus::attention}));
 }
 
 // ---- Every history -----------------------------------------------------------------------------
@@ -125,8 +165,7 @@ std::ostream& operator<<(std::ostream& out, const History& history) {
 History with_refund(const History& history, std::size_t index, Refund refund) {
     History next = history;
     next.refunds[index] = refund;
-    next.status =
-        payment_status_after(history.status, history.is_winner, History::arrived, next.sums());
+    next.status = payment_status_after(history.is_winner, History::arrived, next.sums());
     return next;
 }
 
@@ -233,9 +272,12 @@ std::set<History> walk(Visit visit) {
     return seen;
 }
 
-TEST(PaymentHistory, EveryStepIsAnAllowedChange) {
-    const std::set<History> seen = walk([](const History& from, const History& to) {
-        EXPECT_TRUE(from.status == to.status || may_change(from.status, to.status))
+TEST(PaymentHistory, NeedsNoStepInBetweenButOne) {
+    // A winner with a failed part, of which the rest is refunded too.
+    const std::pair detour(PaymentStatus::paid, PaymentStatus::attention);
+    const std::set<History> seen = walk([&](const History& from, const History& to) {
+        EXPECT_TRUE(from.status == to.status || may_change(from.status, to.status) ||
+                    std::pair(from.status, to.status) == detour)
             << from << "  →  " << to;
     });
     std::set<PaymentStatus> visited;
@@ -246,24 +288,18 @@ TEST(PaymentHistory, EveryStepIsAnAllowedChange) {
     EXPECT_GT(seen.size(), 100u);
 }
 
-// Whatever came before, the sums tell where a payment stands, but for a
-// winner that a program may not take from paid to attention in one step.
-TEST(PaymentHistory, NeverStandsWhereItsSumsDoNotPutIt) {
+// Whatever happened before: a payment is in attention exactly when part of its money is neither
+// kept nor on its way back. But a winner's failed part is shown by that refund alone.
+TEST(PaymentHistory, AttentionMeansThatMoneyIsNeitherKeptNorOnItsWay) {
     walk([](const History&, const History& to) {
-        const PaymentStatus expected = expected_status(to.is_winner, History::arrived, to.sums());
-        const bool detour = to.is_winner && expected == PaymentStatus::attention &&
-                            to.status == PaymentStatus::refunding;
-        EXPECT_TRUE(to.status == expected || detour) << to;
-    });
-}
-
-TEST(PaymentHistory, IsAskedAgainWithoutChange) {
-    walk([](const History&, const History& to) {
-        const PaymentStatus again =
-            payment_status_after(to.status, to.is_winner, History::arrived, to.sums());
-        const bool detour = to.is_winner && to.status == PaymentStatus::refunding &&
-                            again == PaymentStatus::attention;
-        EXPECT_TRUE(again == to.status || detour) << to;
+        const RefundSums sums = to.sums();
+        const std::int64_t kept = to.is_winner ? History::arrived - sums.reserved() : 0;
+        const bool cared_for = kept + sums.pending + sums.refunded == History::arrived;
+        if (to.status == PaymentStatus::paid) {
+            EXPECT_TRUE(to.is_winner && kept > 0) << to;
+        } else {
+            EXPECT_EQ(to.status == PaymentStatus::attention, !cared_for) << to;
+        }
     });
 }
 
@@ -271,42 +307,30 @@ TEST(PaymentHistory, IsAskedAgainWithoutChange) {
 
 TEST(PaymentStanding, APartialRefundLeavesAWinnerPaid) {
     for (const RefundSums& sums : {RefundSums{1, 0, 0}, RefundSums{0, 1, 0}, RefundSums{0, 0, 1}}) {
-        EXPECT_EQ(payment_status_after(PaymentStatus::paid, true, 2, sums), PaymentStatus::paid);
+        EXPECT_EQ(payment_status_after(true, 2, sums), PaymentStatus::paid);
     }
 }
 
 TEST(PaymentStanding, TheWholeOfAWinnerIsRefunded) {
-    EXPECT_EQ(payment_status_after(PaymentStatus::paid, true, 2, {2, 0, 0}),
-              PaymentStatus::refunding);
-    EXPECT_EQ(payment_status_after(PaymentStatus::paid, true, 2, {1, 1, 0}),
-              PaymentStatus::refunding);
-    EXPECT_EQ(payment_status_after(PaymentStatus::refunding, true, 2, {0, 2, 0}),
-              PaymentStatus::refunded);
+    EXPECT_EQ(payment_status_after(true, 2, {2, 0, 0}), PaymentStatus::refunding);
+    EXPECT_EQ(payment_status_after(true, 2, {1, 1, 0}), PaymentStatus::refunding);
+    EXPECT_EQ(payment_status_after(true, 2, {0, 2, 0}), PaymentStatus::refunded);
 }
 
-TEST(PaymentStanding, AWinnerComesBackWhenItsRefundIsCancelled) {
-    EXPECT_EQ(payment_status_after(PaymentStatus::refunding, true, 2, {}), PaymentStatus::paid);
-    EXPECT_EQ(payment_status_after(PaymentStatus::attention, true, 2, {0, 1, 0}),
-              PaymentStatus::paid);
+TEST(PaymentStanding, AWinnerWhoseRefundWasCancelledIsPaid) {
+    EXPECT_EQ(payment_status_after(true, 2, {}), PaymentStatus::paid);
+    EXPECT_EQ(payment_status_after(true, 2, {0, 1, 0}), PaymentStatus::paid);
 }
 
 TEST(PaymentStanding, ALoserWithoutRefundIsStillWithUs) {
-    EXPECT_EQ(payment_status_after(PaymentStatus::refunding, false, 2, {}),
-              PaymentStatus::attention);
-    EXPECT_EQ(payment_status_after(PaymentStatus::attention, false, 2, {1, 0, 0}),
-              PaymentStatus::attention);
+    EXPECT_EQ(payment_status_after(false, 2, {}), PaymentStatus::attention);
+    EXPECT_EQ(payment_status_after(false, 2, {1, 0, 0}), PaymentStatus::attention);
 }
 
 TEST(PaymentStanding, ARefundThatFailedAfterAllNeedsAPerson) {
-    EXPECT_EQ(payment_status_after(PaymentStatus::refunded, false, 2, {0, 0, 2}),
-              PaymentStatus::attention);
-}
-
-TEST(PaymentStanding, AWinnerGoesToAttentionThroughRefunding) {
-    EXPECT_EQ(payment_status_after(PaymentStatus::paid, true, 2, {1, 0, 1}),
-              PaymentStatus::refunding);
-    EXPECT_EQ(payment_status_after(PaymentStatus::refunding, true, 2, {0, 1, 1}),
-              PaymentStatus::attention);
+    EXPECT_EQ(payment_status_after(false, 2, {0, 0, 2}), PaymentStatus::attention);
+    EXPECT_EQ(payment_status_after(true, 2, {0, 1, 1}), PaymentStatus::attention);
+    EXPECT_EQ(payment_status_after(true, 2, {1, 0, 1}), PaymentStatus::attention);
 }
 
 }  // namespace

@@ -721,6 +721,7 @@ TEST(Polling, ForgottenByTheGatewayIsSentAgainOnlyWithinTheTimeForRetries) {
 
 TEST(AfterLostLease, AsksNowAndKeepsWhatWasAccepted) {
     const std::vector<std::pair<RefundStatus, RefundStatus>> expected = {
+        {RefundStatus::queued, RefundStatus::queued},
         {RefundStatus::sending, RefundStatus::unconfirmed},
         {RefundStatus::unconfirmed, RefundStatus::unconfirmed},
         {RefundStatus::processing, RefundStatus::processing},
@@ -730,8 +731,17 @@ TEST(AfterLostLease, AsksNowAndKeepsWhatWasAccepted) {
         EXPECT_EQ(step.status, to);
         EXPECT_EQ(step.next_attempt_at, now);
         EXPECT_EQ(step.failed_attempts, 3);
+        EXPECT_EQ(step.ask_first, to == RefundStatus::queued);
         EXPECT_FALSE(step.changes_nothing || step.flag_payment || step.number_dead);
         EXPECT_TRUE(is_allowed(from, step));
+    }
+}
+
+TEST(AfterLostLease, LeavesWhatWasSettledByHand) {
+    for (const RefundStatus status : settled) {
+        const RefundStep step = after_lost_lease(facts_of(status), {now, 0});
+        EXPECT_TRUE(step.changes_nothing);
+        EXPECT_EQ(step.status, status);
     }
 }
 

@@ -11,6 +11,7 @@ use JSON::PP;
 use POSIX ();
 use Time::HiRes qw(sleep time);
 
+use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 
 my $deadline_s = $PostgreSQL::Test::Utils::timeout_default;
@@ -31,17 +32,19 @@ print(json.dumps({name: [dict(row) for row in db.execute(f"SELECT * FROM {name}"
                   for name in tables}))
 PYTHON
 
-# new(NAME, options => [...], scheme => 'https'): made and started. Options are those of
-# `stand_in_gateway.py serve`. Payments that nobody made are not refunded.
+# new(NAME, options => [...], forgets => 0): made and started. Options are those
+# of `stand_in_gateway.py serve`. Payments that nobody made are not refunded, and each refund's
+# number is forgotten at once, unless `forgets` is false: whoever sends it a second time pays twice,
+# although a query would have found it.
 sub new
 {
 	my ($class, $name, %params) = @_;
 	my $directory = PostgreSQL::Test::Utils::tempdir("gateway_$name");
+	my @forgets = $params{forgets} // 1 ? ('--idempotency-horizon-ms', 0) : ();
 	my $self = bless {
 		name => $name,
-		port => 0,
-		scheme => $params{scheme} // 'http',
-		options => [ '--strict-payments', @{ $params{options} // [] } ],
+		port => free_port(),
+		options => [ '--strict-payments', @forgets, @{ $params{options} // [] } ],
 		ledger_file => "$directory/$name.ledger",
 		port_file => "$directory/$name.port",
 		log_file => "$PostgreSQL::Test::Utils::log_path/"
@@ -53,10 +56,14 @@ sub new
 
 sub name { return $_[0]{name}; }
 sub port { return $_[0]{port}; }
-sub url { return "$_[0]{scheme}://127.0.0.1:$_[0]{port}"; }
+sub url { return "http://127.0.0.1:$_[0]{port}"; }
 sub log_file { return $_[0]{log_file}; }
 
-# start(OPTION...): on the port it had before, if any; returns when it takes requests. The options
+# Reserved for this script, and not of those that the system gives to clients: while the gateway is
+# down, nobody else gets it.
+sub free_port { return PostgreSQL::Test::Cluster::get_free_port(); }
+
+# start(OPTION...): on the port it had before; returns when it takes requests. The options
 # given here come after those of new().
 sub start
 {
@@ -84,7 +91,6 @@ sub start
 		  if waitpid($pid, POSIX::WNOHANG) != 0 || time > $deadline;
 		sleep 0.02;
 	}
-	$self->{port} = slurp_file($self->{port_file}) + 0;
 	return;
 }
 
@@ -100,6 +106,15 @@ sub stop
 }
 
 sub kill9 { return $_[0]->stop('KILL'); }
+
+# The same gateway at another port.
+sub move
+{
+	my ($self, @options) = @_;
+	$self->stop;
+	$self->{port} = free_port();
+	return $self->start(@options);
+}
 
 sub restart
 {

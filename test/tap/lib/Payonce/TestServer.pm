@@ -266,6 +266,20 @@ sub wait_for_worker
 	return;
 }
 
+# Does something that wakes the worker once, and waits until it has looked round and waits again.
+# Returns what that returned.
+sub while_worker_looks_round
+{
+	my ($self, $wake) = @_;
+	my $activity = "FROM pg_stat_activity WHERE backend_type = 'payonce worker'"
+	  . ' AND datname = current_database()';
+	my $before = $self->sql("SELECT state_change $activity");
+	my @result = $wake->();
+	$self->wait_for("SELECT state = 'idle' AND state_change > '$before' $activity",
+		'the worker has looked round');
+	return @result;
+}
+
 # kill -9: the postmaster then restarts all of its processes. Returns once the server is up again,
 # with another worker.
 sub crash_process

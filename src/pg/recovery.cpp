@@ -1,0 +1,97 @@
+#include "pg/recovery.h"
+
+#include <algorithm>
+
+#include "core/refund.h"
+#include "pg/dispatch_bridge.h"
+#include "pg/encoding.h"
+#include "pg/evidence.h"
+#include "pg/pg.h"
+#include "pg/statement.h"
+#include "pg/store.h"
+#include "pg/subtransaction.h"
+
+namespace payonce::pg {
+namespace {
+
+// Above what a worker can have in flight.
+constexpr int max_leases = 4096;
+
+// The condition of the index t_refund_in_hand, in its words.
+Statement select_leased = {
+    "SELECT refund_no FROM {s}.t_refund WHERE lease_owner IS NOT NULL OR status = 100 LIMIT $1",
+    1,
+    {INT8OID}};
+
+Statement clear_lease = {
+    "UPDATE {s}.t_refund SET lease_owner = NULL, lease_until = NULL WHERE refund_no = $1",
+    1,
+    {TEXTOID}};
+
+bool is_in_hand(const RefundRow& refund, std::int64_t lease_owner) {
+    return refund.lease_owner == lease_owner &&
+           bridge::holds(to_utf8(refund.refund_no), refund.attempts);
+}
+
+void record_loss(const char* schema, const RefundRow& refund) {
+    Evidence evidence;
+    evidence.refund_no = refund.refund_no;
+    evidence.gateway = refund.gateway;
+    evidence.attempt = refund.attempts;
+    evidence.call = refund.status == core::RefundStatus::sending && !refund.ask_first
+                        ? core::CallKind::refund
+                        : core::CallKind::query;
+    evidence.started_at = refund.updated_at;  // the claim was the row's last change
+    evidence.verdict = "lost";
+    evidence.error = "the worker ended, or its lease ran out, before the answer was recorded";
+    evidence.applied = true;
+    write_evidence(schema, evidence);
+}
+
+// True: the lease is ended.
+bool recover(const char* schema, std::string_view refund_no, std::int64_t lease_owner) {
+    RefundRow refund;
+    const bool found = read_refund(schema, refund_no, RowLock::skip, &refund);
+    const bool in_hand = refund.lease_owner || refund.status == core::RefundStatus::sending;
+    if (!found || !in_hand || is_in_hand(refund, lease_owner)) {
+        return false;
+    }
+    const TimestampTz now = GetCurrentTransactionStartTimestamp();
+    core::Moment moment;
+    // The time in which nobody held it does not count against the time for retries.
+    moment.now = std::min(now, refund.lease_until.value_or(now));
+    const core::RefundStep step = core::after_lost_lease(refund.facts(now), moment);
+    if (step.changes_nothing) {
+        Parameters parameters;
+        parameters.add(refund.refund_no);
+        write_row(clear_lease, schema, parameters);
+        return true;
+    }
+    if (refund.attempts > 0) {
+        record_loss(schema, refund);
+    }
+    write_refund_step(schema, refund, step, {}, now);
+    return true;
+}
+
+}  // namespace
+
+int recover_lost_leases(const char* schema, std::int64_t lease_owner) {
+    SPI_connect();
+    Parameters parameters;
+    parameters.add(std::int64_t{max_leases});
+    const std::uint64_t rows = run(select_leased, schema, parameters);
+    SPITupleTable* found = SPI_tuptable;
+    int recovered = 0;
+    for (std::uint64_t row = 0; row < rows; ++row) {
+        SPI_tuptable = found;
+        bool ended = false;
+        const bool done =
+            run_alone([&] { ended = recover(schema, text_column(row, 1), lease_owner); });
+        recovered += done && ended ? 1 : 0;
+    }
+    SPI_finish();
+    return recovered;
+}
+
+}  // namespace payonce::pg

@@ -1,0 +1,15 @@
+// Refunds whose worker is gone, with the answer to what it sent.
+#pragma once
+
+#include <cstdint>
+
+#include "pg/pg.h"
+
+namespace payonce::pg {
+
+// Inside a transaction of the worker: ends every lease but of what this worker has in hand, since a
+// database never has two workers; and sending that a person set without a lease. The gateway will
+// be asked before anything is sent again. Returns how many were ended.
+int recover_lost_leases(const char* schema, std::int64_t lease_owner);
+
+}  // namespace payonce::pg
