@@ -14,7 +14,7 @@ SOURCES = $(wildcard src/core/*.cpp src/core/gateways/*.cpp src/net/*.cpp src/pg
 OBJS = $(SOURCES:.cpp=.o)
 
 REGRESS = $(patsubst sql/%.sql,%,$(sort $(wildcard sql/*.sql)))
-REGRESS_OPTS = --load-extension=payonce
+REGRESS_OPTS = --load-extension=payonce --encoding=UTF8 --no-locale
 ISOLATION = $(patsubst test/isolation/specs/%.spec,%,$(sort $(wildcard test/isolation/specs/*.spec)))
 # It makes what the others share, so it is run first, whichever of them are asked for.
 ifneq ($(strip $(ISOLATION)),)

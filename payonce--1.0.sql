@@ -139,7 +139,7 @@ COMMENT ON COLUMN t_refund.accepted_at IS 'When the gateway accepted it for proc
 COMMENT ON COLUMN t_refund.ask_first IS 'The next attempt asks the gateway before it sends.';
 COMMENT ON COLUMN t_refund.number_dead IS 'The gateway declared that this number will never succeed: a retry takes a new one.';
 COMMENT ON COLUMN t_refund.lease_owner IS 'Which worker has it in hand.';
-COMMENT ON COLUMN t_refund.lease_until IS 'Until when; after that its call counts as lost.';
+COMMENT ON COLUMN t_refund.lease_until IS 'For how long it is claimed: longer than the call and the recording of its answer may take.';
 COMMENT ON COLUMN t_refund.gateway_refund_id IS 'The gateway''s number of the refund, once known.';
 COMMENT ON COLUMN t_refund.superseded_by IS 'The refund that took its place when its number was dead.';
 COMMENT ON COLUMN t_refund.last_error IS 'What last went wrong, in words.';
@@ -462,9 +462,10 @@ SELECT 'payment' AS kind, p.id, p.order_id, p.gateway, coalesce(p.paid_amount, p
        coalesce(p.paid_currency, p.currency) AS currency,
        coalesce(p.attention, 'the money is with us and no refund is under way') AS why,
        p.updated_at AS since,
-       CASE WHEN p.status = 500 AND p.refund_reserved > 0
-            THEN 'resolve its refunds first: refund_retry or refund_resolve'
-            ELSE 'payment_resolve(id, accept | refund, note)' END AS what_to_do
+       CASE WHEN EXISTS (SELECT FROM t_refund r WHERE r.payment_id = p.id AND r.status = 500)
+            THEN 'resolve its refund: refund_retry or refund_resolve'
+            WHEN p.status = 500 THEN 'payment_resolve(id, accept | refund, note)'
+            ELSE 'settle it at the gateway, then payment_resolve(id, accept, note)' END AS what_to_do
 FROM t_order_pay p
 WHERE p.status = 500 OR p.attention IS NOT NULL
 UNION ALL

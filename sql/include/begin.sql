@@ -1,6 +1,14 @@
 \set ECHO none
 -- Every file of the suite begins with this one: empty tables, gateways that a worker, if the server
 -- has one, leaves alone, and two helpers that print what the tables and the errors say.
+DO $$
+BEGIN
+    IF current_database() !~ 'regress' THEN
+        RAISE WARNING 'these tests delete all orders: nothing will be written here, use make installcheck';
+        SET default_transaction_read_only = on;
+    END IF;
+END
+$$;
 SET client_min_messages = warning;
 SET payonce.late_payment = 'refund';
 DELETE FROM t_refund;

@@ -10,7 +10,7 @@
 namespace payonce::pg {
 namespace {
 
-constexpr std::size_t max_attention_bytes = 64 * 1024;
+constexpr std::size_t max_attention_bytes = std::size_t{64} * 1024;
 constexpr int max_suffix_tries = 20;
 
 #define PAYONCE_ORDER_COLUMNS \

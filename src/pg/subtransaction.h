@@ -6,8 +6,8 @@
 
 namespace payonce::pg {
 
-// False: the action raised an error, which was logged, and its changes are undone. Then nothing that
-// it has set for the caller is worth anything.
+// False: the action raised an error, which was logged, and its changes are undone. Then nothing
+// that it has set for the caller is worth anything.
 template <typename Action>
 bool run_alone(Action action) {
     const MemoryContext context = CurrentMemoryContext;

@@ -107,6 +107,15 @@ is(join('', map { $wechat->requests($_) } @paused), '', 'a paused gateway is sen
 $server->sql("ALTER SERVER wechat OPTIONS (SET paused 'false')");
 $server->wait_refunded(@paused);
 is($server->worker_pid, $worker, 'unpaused, it is served by the same worker');
+# The wake-up must not come before the news that the server was changed.
+for my $turn (1 .. 10)
+{
+	$server->sql("ALTER SERVER wechat OPTIONS (SET paused 'true')");
+	my ($refund_no) = $server->pay_twice($wechat, "turn$turn");
+	$server->sql("ALTER SERVER wechat OPTIONS (SET paused 'false')");
+	$server->wait_refunded($refund_no);
+}
+pass('ten times in a row');
 
 $wechat->move;
 ($refund_no) = $server->pay_twice($wechat, 'moved');
@@ -119,7 +128,8 @@ is($server->worker_pid, $worker, 'a changed url is used by the same worker');
 $wechat->restart('--bearer-token', 'sesame');
 ($refund_no) = $server->pay_twice($wechat, 'token');
 $server->wait_status(500, $refund_no);
-$server->sql("CREATE USER MAPPING FOR CURRENT_USER SERVER wechat OPTIONS (bearer_token 'sesame')");
+$server->sql(
+	"CREATE USER MAPPING FOR CURRENT_USER SERVER wechat OPTIONS (bearer_token 'sesame')");
 $server->sql("SELECT refund_retry('$refund_no')");
 $server->wait_refunded($refund_no);
 is($server->worker_pid, $worker, 'a new bearer_token is used by the same worker');

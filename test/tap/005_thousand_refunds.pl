@@ -1,6 +1,6 @@
 # A thousand refunds through a gateway that drops a third of its answers, while the worker is killed
-# again and again. Whoever sends a number a second time without having asked pays twice here
-# (Payonce::Gateway), and the ledger shows it.
+# again and again. A number sent a second time without a question before is not forgiven here
+# (Payonce::Gateway).
 #
 # PAYONCE_TEST_SEED repeats a run's random choices.
 use strict;

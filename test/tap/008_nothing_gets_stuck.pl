@@ -155,5 +155,7 @@ $bytes->wait_refunded('bytes-2-R1');
 pass('an order number that is not UTF-8 is no obstacle');
 
 $server->judge_ok($slow, $quick);
-$bytes->judge_ok($plain);
+# The judge reads JSON, which is UTF-8.
+is($plain->refund('bytes-2-R1')->{paid_out_count}, 1, 'and its refund was paid out once');
+is($bytes->sql('SELECT * FROM payonce_check()'), '', 'payonce_check() finds nothing there');
 done_testing();

@@ -24,7 +24,7 @@ my $standby = IPC::Run::start(
 	'>', \my $said, '2>', \my $complained);
 $server->wait_for(q{SELECT count(*) = 1 FROM pg_stat_replication WHERE state = 'streaming'},
 	'the standby streams');
-$server->reload_with('synchronous_standby_names' => 'pg_receivewal');
+$server->reload_with('synchronous_standby_names' => '*');
 $server->wait_for(q{SELECT count(*) = 1 FROM pg_stat_replication WHERE sync_state = 'sync'},
 	'the standby is synchronous');
 

@@ -88,6 +88,26 @@ is($wechat->methods('acted1-2-R1') =~ s/( GET)+$/ GET.../r, 'POST GET...',
 is($wechat->methods('ignored1-2-R1') =~ s/( GET)+ / GET... /r, 'POST GET... POST',
 	'what it had not is sent again after it said so');
 
+# --- Without synchronous_commit
+
+# A claim is on disk before its request leaves, whatever the operator has set: a crash at once after
+# that forgets no request.
+$server->reload_with(synchronous_commit => 'off', wal_writer_delay => '10s');
+$wechat->faults({ fault => 'hang_after', on => 'refund' });
+my @crashed;
+for my $turn (1 .. 3)
+{
+	my ($refund_no) = $server->pay_twice($wechat, "crash$turn");
+	$wechat->wait_for(in_flight => 1, refund_no => $refund_no);
+	$node->stop('immediate');
+	$node->start;
+	push @crashed, $refund_no;
+}
+$server->wait_refunded(@crashed);
+is(join(', ', map { $wechat->methods($_) } @crashed), join(', ', ('POST GET') x @crashed),
+	'what was sent at the moment of a crash is asked about, not sent again');
+$server->reload_with(synchronous_commit => 'on');
+
 # --- While connecting hangs
 
 # Once the backlog is full the system answers no further connection.

@@ -32,10 +32,11 @@ print(json.dumps({name: [dict(row) for row in db.execute(f"SELECT * FROM {name}"
                   for name in tables}))
 PYTHON
 
-# new(NAME, options => [...], forgets => 0): made and started. Options are those
-# of `stand_in_gateway.py serve`. Payments that nobody made are not refunded, and each refund's
-# number is forgotten at once, unless `forgets` is false: whoever sends it a second time pays twice,
-# although a query would have found it.
+# new(NAME, options => [...], forgets => 0): made and started. Options are those of
+# `stand_in_gateway.py serve`. Payments that nobody made are not refunded. Unless `forgets` is false,
+# a refund's number protects from nothing: sent a second time, the money leaves a second time or, if
+# the payment has no more, the refund is refused. A query would have found it; so who does not ask
+# before is caught.
 sub new
 {
 	my ($class, $name, %params) = @_;

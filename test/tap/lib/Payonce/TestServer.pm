@@ -6,9 +6,10 @@ package Payonce::TestServer;
 use strict;
 use warnings;
 
+use IPC::Run ();
 use JSON::PP;
 use Test::More;
-use Time::HiRes qw(time);
+use Time::HiRes qw(sleep time);
 
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
@@ -106,11 +107,25 @@ sub sql_error
 
 # Until the query returns true, also over restarts of the server. At the deadline the script ends:
 # nothing after it would mean anything.
+#
+# Not by poll_query_until, which hands the query to psql through a pipe: it ends the script when the
+# server is away and psql is gone before it has read.
 sub wait_for
 {
 	my ($self, $query, $what) = @_;
-	return if $self->{node}->poll_query_until($self->{database}, $query);
-	diag "waited in vain until $what";
+	my @command = ($self->{node}->installed_command('psql'), '--no-psqlrc', '-At',
+		'-d', $self->{node}->connstr($self->{database}), '-c', $query);
+	my $limit_s = $PostgreSQL::Test::Utils::timeout_default;
+	my $deadline = time + $limit_s;
+	my ($stdout, $stderr);
+	do
+	{
+		IPC::Run::run \@command, '<', '/dev/null', '>', \$stdout, '2>', \$stderr,
+		  IPC::Run::timeout($limit_s);
+		return if $stdout eq "t\n" && $stderr eq '';
+		sleep 0.05;
+	} while (time < $deadline);
+	diag "waited in vain until $what: $query\n$stdout$stderr";
 	diag $self->situation;
 	die "waited in vain until $what";
 }
