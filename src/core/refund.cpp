@@ -127,8 +127,9 @@ RefundStep after_asking(const RefundFacts& facts, const AnswerFacts& answer,
     const bool accepted = facts.status == RefundStatus::processing;
     if (answer.verdict == Verdict::not_found) {
         // The gateway does not know the number, so the same number may be sent. Where it had
-        // accepted it before, it contradicts itself: give it time.
+        // accepted it before, it contradicts itself: give it time, and ask once more.
         RefundStep step = try_later(facts, RefundStatus::queued, answer, policy, moment);
+        step.ask_first = accepted && step.status == RefundStatus::queued;
         if (!accepted && step.status == RefundStatus::queued) {
             step.failed_attempts = facts.failed_attempts;
             step.next_attempt_at = moment.now;

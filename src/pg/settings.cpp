@@ -59,10 +59,11 @@ void define_settings() {
     define_int("payonce.request_timeout", "How long one request to a gateway may take.",
                "A server's option timeout overrides it.", &settings.request_timeout_ms, 30'000, 100,
                600'000, GUC_UNIT_MS);
-    define_int("payonce.lease", "For how long a worker claims a refund.",
-               "At least the request's timeout and 15 seconds, whatever is set here. Until it ends, "
-               "nobody else takes the refund; what its worker lost is asked about at once.",
-               &settings.lease_ms, 120'000, 1000, 3'600'000, GUC_UNIT_MS);
+    define_int(
+        "payonce.lease", "For how long a worker claims a refund.",
+        "At least the request's timeout and 15 seconds, whatever is set here. Until it ends, "
+        "nobody else takes the refund; what its worker lost is asked about at once.",
+        &settings.lease_ms, 120'000, 1000, 3'600'000, GUC_UNIT_MS);
     define_int("payonce.naptime", "How often workers and launcher look round without being woken.",
                "Finds what no wake-up announced, such as refunds of COMMIT PREPARED.",
                &settings.naptime_s, 30, 1, 3600, GUC_UNIT_S);

@@ -237,7 +237,12 @@ void write_refund_step(const char* schema, const RefundRow& row, const core::Ref
     }
     const bool finished =
         step.status == core::RefundStatus::refunded || step.status == core::RefundStatus::cancelled;
-    const bool processing = step.status == core::RefundStatus::processing;
+    std::optional<TimestampTz> accepted_at = row.accepted_at;
+    if (step.status == core::RefundStatus::processing && !accepted_at) {
+        accepted_at = now;
+    } else if (step.status == core::RefundStatus::queued) {
+        accepted_at = std::nullopt;  // what is sent again is accepted anew
+    }
     Parameters parameters;
     parameters.add(row.refund_no)
         .add(static_cast<int>(step.status))
@@ -245,7 +250,7 @@ void write_refund_step(const char* schema, const RefundRow& row, const core::Ref
         .add_time(core::is_settled(step.status) ? now : step.next_attempt_at)
         .add(step.ask_first)
         .add(row.number_dead || step.number_dead)
-        .add_time(processing ? std::optional(row.accepted_at.value_or(now)) : row.accepted_at)
+        .add_time(accepted_at)
         .add_time(finished ? std::optional(now) : std::nullopt)
         .add_time(row.retry_since)
         .add(news.gateway_refund_id)

@@ -99,7 +99,8 @@ pass('an UPDATE to 0 wakes the worker');
 # --- Gateways that change
 
 $server->sql("ALTER SERVER wechat OPTIONS (ADD paused 'true')");
-my @paused = $server->while_worker_looks_round(sub { $server->pay_twice($wechat, 'paused1', 'paused2') });
+my @paused = $server->while_worker_looks_round(
+	sub { $server->pay_twice($wechat, 'paused1', 'paused2') });
 like($server->sql("SELECT DISTINCT blocked_by FROM payonce_refund_backlog"),
 	qr/"wechat" is paused/, 'the backlog says that the gateway is paused');
 my $worker = $server->worker_pid;

@@ -167,7 +167,8 @@ is(scalar @at, 25, '25 requests were counted');
 my $most_above = 0;
 for my $last (0 .. $#at)
 {
-	$most_above = max($most_above, map { $last - $_ + 1 - $rate * ($at[$last] - $at[$_]) } 0 .. $last);
+	my @above = map { $last - $_ + 1 - $rate * ($at[$last] - $at[$_]) } 0 .. $last;
+	$most_above = max($most_above, @above);
 }
 # A second's worth at most at once; one more, since requests do not arrive as evenly as they leave.
 cmp_ok($most_above, '<=', $rate + 1, 'rate_limit holds over every span of time');

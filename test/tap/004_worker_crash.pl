@@ -1,6 +1,6 @@
 # Processes that end in the middle of their work, in every way there is: what was in flight is asked
-# about at once by the next worker, and the money leaves once. A lease lasts an hour here, so nothing
-# is found by waiting for its end.
+# about at once by the next worker, and the money leaves once. A lease lasts an hour here, so that
+# nothing is found by waiting for its end.
 use strict;
 use warnings;
 
@@ -155,8 +155,8 @@ SELECT pid FROM pg_stat_activity WHERE application_name = 'storm' ORDER BY rando
 SQL
 $server->crash_process($victim);
 $pgbench->finish;
-$server->sql(join ";\n", map { ("SELECT pay_callback('$_-1', true)", "SELECT pay_callback('$_-2', true)") }
-	  @stormy);
+$server->sql(join ";\n",
+	map { "SELECT pay_callback('$_', true)" } map { ("$_-1", "$_-2") } @stormy);
 $server->wait_for(<<'SQL', 'all of the storm is settled');
 SELECT count(*) = 50 FROM t_refund WHERE refund_no LIKE 'storm%' AND status = 300
 SQL

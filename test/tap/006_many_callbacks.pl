@@ -91,7 +91,8 @@ sub plan_deliveries
 	{
 		my $step = 0;
 		push @rows,
-		  map { sprintf "(%d, %d, '%s', %d::boolean)", $client, ++$step, @$_ } @{ $queues{$client} };
+		  map { sprintf "(%d, %d, '%s', %d::boolean)", $client, ++$step, @$_ }
+		  @{ $queues{$client} };
 	}
 	$server->sql('INSERT INTO delivery (client, step, payment_id, success) VALUES '
 		  . join(', ', @rows));
@@ -133,8 +134,9 @@ for my $isolation (sort keys %tries)
 SELECT count(DISTINCT order_id) FROM t_order_pay WHERE status = 100 AND id LIKE '$round%'
 SQL
 	my @failed = grep { !$succeeds->{$_} } sort @payments;
-	is($server->sql("SELECT id FROM t_order_pay WHERE status = 400 AND id LIKE '$round%' ORDER BY id"),
-		join("\n", @failed), "$isolation: exactly those failed that only failed");
+	is($server->sql(<<"SQL"), join("\n", @failed), "$isolation: those failed that only failed");
+SELECT id FROM t_order_pay WHERE status = 400 AND id LIKE '$round%' ORDER BY id
+SQL
 	is($server->sql("SELECT count(*) FROM t_refund WHERE refund_no LIKE '$round%'"),
 		$refunds, "$isolation: nothing else is refunded");
 }

@@ -111,10 +111,9 @@ is($server->calls($no_file), 'refund succeeded', 'nothing is sent until it is th
 
 # Some so long that they are cut off, wherever that is, in the middle of the token.
 my @lengths = (0, map { 10 * $_ } 15 .. 60);
+my %echo = (fault => '4xx', status => 403, count => 1);
 $strict->faults(
-	map +{
-		fault => '4xx', status => 403, error => 'said: ' . 'x' x $_ . $token, match => "^echo$_-", count => 1
-	}, @lengths);
+	map +{ %echo, match => "^echo$_-", error => 'said: ' . 'x' x $_ . $token }, @lengths);
 my @echoes = $server->pay_twice($strict, map { "echo$_" } @lengths);
 $server->wait_status(500, @echoes);
 is($server->sql("SELECT count(*) FROM t_refund WHERE last_error LIKE 'HTTP 403: said:%'"),

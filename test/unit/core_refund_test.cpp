@@ -161,13 +161,15 @@ const std::vector<Row> rules = {
     {{Verdict::failed}, Call::any, in_hand, true, Effect::settle_as_dead},
     // 8: accepted, and polled on.
     {{Verdict::processing}, Call::any, in_hand, true, Effect::poll},
-    // 5: the gateway does not know the number, so it may be sent; one that it had accepted, later.
+    // 5: the gateway does not know the number, so it may be sent; one that it had accepted is asked
+    // about again, later.
     {{Verdict::not_found},
      Call::ask,
      {RefundStatus::processing},
      true,
      Effect::later,
-     RefundStatus::queued},
+     RefundStatus::queued,
+     true},
     {{Verdict::not_found}, Call::ask, not_accepted, true, Effect::at_once, RefundStatus::queued},
     // 8: whatever else is said about an accepted refund does not unsay that.
     {{Verdict::rejected, Verdict::wait, Verdict::not_sent, Verdict::unknown},

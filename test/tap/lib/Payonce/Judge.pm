@@ -6,8 +6,8 @@ use strict;
 use warnings;
 
 # Counters of a ledger that are 0 unless payonce sent something that it must not send.
-my @must_be_zero = qw(duplicates unknown_payment bad_requests conflicting_repeats over_refund_refused
-  currency_mismatch_refused unknown_payment_refused redirects_followed);
+my @must_be_zero = qw(duplicates unknown_payment bad_requests conflicting_repeats
+  over_refund_refused currency_mismatch_refused unknown_payment_refused redirects_followed);
 
 # One JSON object with all that is to be judged.
 sub tables_query

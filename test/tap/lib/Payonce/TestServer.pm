@@ -238,7 +238,7 @@ sub wait_status
 	$self->wait_for(
 		"SELECT bool_and(coalesce(r.status, -1) = $status) FROM (VALUES $list) v (refund_no)"
 		  . ' LEFT JOIN t_refund r USING (refund_no)',
-		"the status is $status of " . join(' ', @refund_nos[ 0 .. ($#refund_nos < 4 ? $#refund_nos : 4) ]));
+		scalar @refund_nos . " refunds have status $status");
 	return;
 }
 
@@ -252,8 +252,10 @@ sub refund_status
 sub calls
 {
 	my ($self, $refund_no) = @_;
-	return $self->sql("SELECT string_agg(call || ' ' || verdict, ', ' ORDER BY attempt, recorded_at)"
-		. " FROM t_refund_attempt WHERE refund_no = '$refund_no'");
+	return $self->sql(<<"SQL");
+SELECT string_agg(call || ' ' || verdict, ', ' ORDER BY attempt, recorded_at)
+FROM t_refund_attempt WHERE refund_no = '$refund_no'
+SQL
 }
 
 # --- Processes
