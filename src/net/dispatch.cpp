@@ -66,17 +66,23 @@ void Dispatcher::configure(std::vector<GatewaySetup> setups, core::Microseconds 
 
 int Dispatcher::allowance(const std::string& gateway, core::Microseconds now) {
     const auto found = gateways_.find(gateway);
-    if (found == gateways_.end() || !found->second.configured ||
-        found->second.unrecorded >= max_unrecorded) {
+    if (found == gateways_.end() || !found->second.configured || is_full(gateway)) {
         return 0;
     }
     return found->second.limiter.allowance(found->second.in_flight, now);
 }
 
+bool Dispatcher::is_full(const std::string& gateway) const {
+    const auto found = gateways_.find(gateway);
+    return found != gateways_.end() && found->second.unrecorded >= max_unrecorded;
+}
+
 core::Microseconds Dispatcher::next_token_at(const std::string& gateway,
                                              core::Microseconds now) const {
     const auto found = gateways_.find(gateway);
-    return found == gateways_.end() ? now : found->second.limiter.next_token_at(now);
+    // Of a full one not even the time that went by was reckoned: it waits for no token.
+    return found == gateways_.end() || is_full(gateway) ? now
+                                                        : found->second.limiter.next_token_at(now);
 }
 
 int Dispatcher::in_flight(const std::string& gateway) const {
@@ -179,7 +185,8 @@ void Dispatcher::advance(core::Microseconds now) {
 }
 
 void Dispatcher::release(std::size_t index) {
-    --gateways_.at(finished_[index].call.gateway).unrecorded;
+    Gateway& gateway = gateways_.at(finished_[index].call.gateway);
+    ended_ += gateway.unrecorded-- == max_unrecorded ? 1 : 0;
     finished_.erase(finished_.begin() + static_cast<std::ptrdiff_t>(index));
 }
 

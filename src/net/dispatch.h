@@ -71,6 +71,8 @@ class Dispatcher {
 
     // How many calls to the gateway may start now; 0 for an unknown one.
     int allowance(const std::string& gateway, core::Microseconds now);
+    // Whether so many of its answers wait to be recorded that it gets no further calls.
+    bool is_full(const std::string& gateway) const;
     // When the gateway's rate allows the next call.
     core::Microseconds next_token_at(const std::string& gateway, core::Microseconds now) const;
     int in_flight(const std::string& gateway) const;
@@ -93,7 +95,8 @@ class Dispatcher {
     void release(std::size_t index);
     // Whether this attempt of the refund is in flight or not recorded yet.
     bool holds(std::string_view refund_no, std::int32_t attempt) const noexcept;
-    // How many calls have ended since the beginning: each made room for another.
+    // How often room for another call was made since the beginning: by a call that ended, or by a
+    // recorded answer of a full gateway.
     std::uint64_t ended() const { return ended_; }
     std::size_t transfers() const { return calls_.size(); }
 

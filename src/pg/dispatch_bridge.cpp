@@ -114,6 +114,10 @@ core::Microseconds next_token_at(std::string_view gateway, core::Microseconds no
     return guarded(now, [=] { return engine->next_token_at(std::string(gateway), now); });
 }
 
+bool is_full(std::string_view gateway) noexcept {
+    return guarded(false, [=] { return engine->is_full(std::string(gateway)); });
+}
+
 int in_flight(std::string_view gateway) noexcept {
     return guarded(0, [=] { return engine->in_flight(std::string(gateway)); });
 }

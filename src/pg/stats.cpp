@@ -52,7 +52,9 @@ const char* worker_blocked_by() {
     if (slot->state != WorkerState::running) {
         return "no worker: it is being started";
     }
-    return slot->claim_fails ? psprintf("the worker fails: %s", slot->last_error) : nullptr;
+    return slot->claim_fails || slot->record_fails
+               ? psprintf("the worker fails: %s", slot->last_error)
+               : nullptr;
 }
 
 const char* dispatch_blocked_by(const char* schema) {

@@ -6,6 +6,19 @@
 
 namespace payonce::pg {
 
+// What rows refused since the worker last looked: a queue that stands still must not look healthy.
+struct Refusals {
+    int count;
+    char last_error[200];
+};
+inline Refusals refusals = {};
+
+inline void note_refusal(const char* message) {
+    ++refusals.count;
+    strlcpy(refusals.last_error, message != nullptr ? message : "error",
+            sizeof refusals.last_error);
+}
+
 // False: the action raised an error, which was logged, and its changes are undone. Then nothing
 // that it has set for the caller is worth anything.
 template <typename Action>
@@ -24,6 +37,9 @@ bool run_alone(Action action) {
     PG_CATCH();
     {
         MemoryContextSwitchTo(context);
+        ErrorData* error = CopyErrorData();
+        note_refusal(error->message);
+        FreeErrorData(error);
         EmitErrorReport();
         FlushErrorState();
         RollbackAndReleaseCurrentSubTransaction();

@@ -22,6 +22,7 @@
 #include "pg/settings.h"
 #include "pg/shared_state.h"
 #include "pg/statement.h"
+#include "pg/subtransaction.h"
 
 namespace payonce::pg {
 namespace {
@@ -171,6 +172,8 @@ bool attach(Oid database) {
         slot->started_at = GetCurrentTimestamp();
         slot->in_flight = 0;
         slot->no_slot_since = 0;
+        slot->claim_fails = false;
+        slot->record_fails = false;
         worker.slot = slot;
         attached = true;
     } else if (slot != nullptr && slot->state == WorkerState::starting && slot->pid == 0) {
@@ -324,10 +327,20 @@ void count_answer(const bridge::Finished& finished) {
     }
 }
 
+bool any_refused_answer() {
+    for (std::size_t i = 0; i < bridge::finished_count(); ++i) {
+        if (bridge::finished(i).failures > 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 void publish_load() {
     LWLockAcquire(shared->lock, LW_EXCLUSIVE);
     worker.slot->in_flight = bridge::transfers();
     worker.slot->kept = static_cast<int>(bridge::finished_count());
+    worker.slot->record_fails = any_refused_answer();
     for (int i = 0; i < worker.slot->gateway_count; ++i) {
         GatewayCounters& counters = worker.slot->gateways[i];
         counters.in_flight = bridge::in_flight(NameStr(counters.gateway));
@@ -579,6 +592,9 @@ void claim_and_send() {
 
 // For blocked_by: a queue that stands still must not look healthy.
 void show_claim_failing(bool fails) {
+    if (refusals.count > 0) {
+        note_error(refusals.last_error);
+    }
     if (worker.slot->claim_fails != fails) {
         LWLockAcquire(shared->lock, LW_EXCLUSIVE);
         worker.slot->claim_fails = fails;
@@ -590,9 +606,10 @@ void try_to_claim_and_send() {
     const MemoryContext context = CurrentMemoryContext;
     PG_TRY();
     {
+        refusals.count = 0;
         claim_and_send();
         worker.claim_failures = 0;
-        show_claim_failing(false);
+        show_claim_failing(refusals.count > 0);
     }
     PG_CATCH();
     {

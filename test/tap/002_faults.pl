@@ -282,15 +282,21 @@ is($server->sql("SELECT status FROM t_order_pay WHERE id = 'late-failure-2'"), 5
 like($server->calls($after_while), qr/^refund processing, (?:query processing, )+query succeeded$/,
 	'accepted, then succeeded after a time');
 
-# A gateway that contradicts itself: it accepted the refund, and then does not know it.
-$bank->faults({ fault => 'forget', on => 'query', match => '^amnesia', count => 1 });
+# A gateway that contradicts itself: it accepted the refund, and then does not know it. It is asked
+# once more, and only then the refund is sent again, under its number.
+$bank->faults(
+	{ fault => 'forget', on => 'query', match => '^lapse', count => 1 },
+	{ fault => 'forget', on => 'query', match => '^amnesia', count => 2 });
+my $lapse = accept_as({ after_queries => 1 }, 'lapse');
 my $amnesia = accept_as({}, 'amnesia');
 $bank->wait_for(requests => 2, refund_no => $amnesia, on => 'refund');
 $bank->settle($amnesia, 'succeeded');
-$server->wait_refunded($amnesia);
+$server->wait_refunded($lapse, $amnesia);
+is($server->calls($lapse), 'refund processing, query not_found, query succeeded',
+	'accepted, once unknown: asked once more');
 like($server->calls($amnesia),
-	qr/^refund processing, query not_found, refund (?:processing|succeeded)(?:, query \w+)*$/,
-	'accepted, then unknown: sent again under its number');
+	qr/^refund processing, (?:query not_found, ){2}refund (?:processing|succeeded)(?:, query \w+)*$/,
+	'accepted, twice unknown: sent again under its number');
 
 # What takes longer than 30 days is shown to a person, and polled on.
 my $slow = accept_as({}, 'slow');

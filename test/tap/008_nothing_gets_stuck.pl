@@ -112,6 +112,8 @@ $server->sql(q{
 my ($refused) = $server->pay_twice($quick, 'refused');
 $server->wait_refunded($server->pay_twice($quick, 'after_refused1', 'after_refused2'));
 is($server->refund_status($refused), 0, 'a refund that cannot be claimed holds up no other');
+$server->wait_for("SELECT blocked_by = 'the worker fails: not this one' FROM payonce_refund_backlog"
+		. " WHERE refund_no = '$refused'", 'and the backlog says what refuses it');
 $server->sql('DROP TRIGGER refuse ON t_refund');
 $server->wait_refunded($refused);
 

@@ -12,7 +12,9 @@ use Payonce::Gateway;
 use Payonce::TestServer;
 
 my $count = 8;
-my $wechat = Payonce::Gateway->new('wechat');
+# The original and its copies send under the same numbers: only a gateway that remembers them can
+# tell that this is one refund.
+my $wechat = Payonce::Gateway->new('wechat', forgets => 0);
 my $server = Payonce::TestServer->new('main', settings => { 'payonce.request_timeout' => '600s' });
 my $admin = $server->in_database('postgres');
 $server->add_gateway($wechat);

@@ -12,7 +12,9 @@ use Payonce::Gateway;
 use Payonce::TestServer;
 
 my @tables = qw(t_order t_order_pay t_refund t_refund_attempt t_stray_notification);
-my $wechat = Payonce::Gateway->new('wechat');
+# The original and its copies send under the same numbers: only a gateway that remembers them can
+# tell that this is one refund.
+my $wechat = Payonce::Gateway->new('wechat', forgets => 0);
 my %settings = ('payonce.request_timeout' => '600s');
 my $source = Payonce::TestServer->new('main', settings => \%settings);
 my $other = Payonce::TestServer->new('other', settings => \%settings, database => 'spare');

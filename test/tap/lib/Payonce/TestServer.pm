@@ -42,6 +42,13 @@ sub new
 	return $self;
 }
 
+# on_node(NODE, database => 'shop'): a server that was made otherwise, such as a standby.
+sub on_node
+{
+	my ($class, $node, %params) = @_;
+	return bless { node => $node, database => $params{database} // 'shop' }, $class;
+}
+
 sub node { return $_[0]{node}; }
 sub database { return $_[0]{database}; }
 
