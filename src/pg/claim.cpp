@@ -1,6 +1,7 @@
 #include "pg/claim.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "core/refund.h"
 #include "pg/dispatch_bridge.h"
@@ -16,7 +17,10 @@ namespace {
 
 constexpr int lease_margin_ms = 15'000;
 constexpr int locked_retry_ms = 100;
+// Rows that cannot be claimed are left alone for at least so long, and so much longer for each of
+// them: every one is an error in the log.
 constexpr int failed_row_retry_ms = 10'000;
+constexpr int failed_row_more_ms = 100;
 // With more waiting than a limit allows, claims come in handfuls, not for every single answer.
 constexpr int handful = 32;
 
@@ -47,15 +51,17 @@ Statement claim_one = {
 
 Statement select_due = {
     "SELECT refund_no FROM {s}.t_refund WHERE gateway = $1 AND status IN (0, 150, 200)"
-    " AND next_attempt_at <= now() AND lease_owner IS NULL ORDER BY next_attempt_at LIMIT $2",
-    2,
-    {TEXTOID, INT8OID}};
+    " AND next_attempt_at <= now() AND lease_owner IS NULL ORDER BY next_attempt_at, refund_no"
+    " LIMIT $2 OFFSET $3",
+    3,
+    {TEXTOID, INT8OID, INT8OID}};
 
 Statement select_next_due = {
     "SELECT next_attempt_at FROM {s}.t_refund WHERE gateway = $1"
-    " AND status IN (0, 150, 200) AND lease_owner IS NULL ORDER BY next_attempt_at LIMIT 1",
-    1,
-    {TEXTOID}};
+    " AND status IN (0, 150, 200) AND lease_owner IS NULL ORDER BY next_attempt_at LIMIT 1"
+    " OFFSET $2",
+    2,
+    {TEXTOID, INT8OID}};
 
 const char* kept_utf8(std::uint64_t row, int column, MemoryContext context) {
     const std::string_view text = to_utf8(text_column(row, column));
@@ -114,9 +120,42 @@ TimestampTz lease_end(const GatewayConfig& gateway) {
     return TimestampTzPlusMilliseconds(GetCurrentTransactionStartTimestamp(), lease_ms);
 }
 
-TimestampTz next_due_of(const char* schema, const GatewayConfig& gateway) {
+// While claiming one by one: how many of a gateway's rows, the longest due, failed in this round
+// and are passed over until the next. However many there are, what is behind them has its turn.
+struct Round {
+    NameData gateway;
+    std::int64_t failed;
+    TimestampTz next_at;
+};
+
+Round& round_of(const GatewayConfig& gateway, TimestampTz now) {
+    static List* rounds = NIL;  // one for each gateway ever claimed from one by one
+    Round* round = nullptr;
+    ListCell* cell = nullptr;
+    foreach (cell, rounds) {
+        auto* known = static_cast<Round*>(lfirst(cell));
+        round = std::strcmp(NameStr(known->gateway), gateway.name) == 0 ? known : round;
+    }
+    if (round == nullptr) {
+        const MemoryContext previous = MemoryContextSwitchTo(TopMemoryContext);
+        round = static_cast<Round*>(palloc0(sizeof(Round)));
+        namestrcpy(&round->gateway, gateway.name);
+        rounds = lappend(rounds, round);
+        MemoryContextSwitchTo(previous);
+    }
+    const TimestampTz first_end = TimestampTzPlusMilliseconds(now, failed_row_retry_ms);
+    const TimestampTz latest_end =
+        TimestampTzPlusMilliseconds(first_end, round->failed * failed_row_more_ms);
+    if (round->next_at <= now || round->next_at > latest_end) {  // or the clock was set back
+        round->failed = 0;
+        round->next_at = first_end;
+    }
+    return *round;
+}
+
+TimestampTz next_due_of(const char* schema, const GatewayConfig& gateway, std::int64_t skipped) {
     Parameters parameters;
-    parameters.add(gateway.name);
+    parameters.add(gateway.name).add(skipped);
     return run(select_next_due, schema, parameters) == 0
                ? never
                : optional_time_column(0, 1).value_or(never);
@@ -159,26 +198,33 @@ std::uint64_t claim_alone(const Claimant& claimant, const GatewayConfig& gateway
 }
 
 std::uint64_t claim_one_by_one(const Claimant& claimant, const GatewayConfig& gateway, int limit,
-                               List** calls) {
+                               Round* round, List** calls) {
     Parameters parameters;
-    parameters.add(gateway.name).add(static_cast<std::int64_t>(settings.batch_size));
+    parameters.add(gateway.name)
+        .add(static_cast<std::int64_t>(settings.batch_size))
+        .add(round->failed);
     const std::uint64_t due = run(select_due, claimant.schema, parameters);
     SPITupleTable* found = SPI_tuptable;
     std::uint64_t claimed = 0;
     for (std::uint64_t row = 0; row < due && claimed < static_cast<std::uint64_t>(limit); ++row) {
         SPI_tuptable = found;
-        claimed += claim_alone(claimant, gateway, text_column(row, 1), calls);
+        const std::uint64_t rows = claim_alone(claimant, gateway, text_column(row, 1), calls);
+        claimed += rows;
+        if (rows == 0) {
+            ++round->failed;
+            round->next_at = TimestampTzPlusMilliseconds(round->next_at, failed_row_more_ms);
+        }
     }
     return claimed;
 }
 
 std::uint64_t claim_up_to(const Claimant& claimant, const GatewayConfig& gateway, int limit,
-                          List** calls) {
+                          Round* round, List** calls) {
     if (limit <= 0) {
         return 0;
     }
-    if (claimant.one_by_one) {
-        return claim_one_by_one(claimant, gateway, limit, calls);
+    if (round != nullptr) {
+        return claim_one_by_one(claimant, gateway, limit, round, calls);
     }
     Parameters parameters = claim_parameters(claimant, gateway, limit);
     const std::uint64_t rows = run(claim_due, claimant.schema, parameters);
@@ -190,15 +236,20 @@ void claim_of_gateway(const Claimant& claimant, const GatewayConfig& gateway, in
                       ClaimResult* result, List** calls) {
     const TimestampTz now = GetCurrentTransactionStartTimestamp();
     const int allowance = std::min(room, bridge::allowance(gateway.name, now));
-    const std::uint64_t rows = claim_up_to(claimant, gateway, allowance, calls);
+    Round* round = claimant.one_by_one ? &round_of(gateway, now) : nullptr;
+    const std::uint64_t rows = claim_up_to(claimant, gateway, allowance, round, calls);
     result->claimed += static_cast<int>(rows);
-    const TimestampTz due = next_due_of(claimant.schema, gateway);
+    const bool skips = round != nullptr && round->failed > 0;
+    const TimestampTz due = next_due_of(claimant.schema, gateway, skips ? round->failed : 0);
+    if (skips) {
+        result->next_due = std::min(result->next_due, round->next_at);
+    }
     if (rows < static_cast<std::uint64_t>(allowance)) {
-        // What is due and yet was not claimed is locked by somebody, or cannot be written: no
-        // reason to spin.
-        const TimestampTz locked_until = TimestampTzPlusMilliseconds(
-            now, claimant.one_by_one ? failed_row_retry_ms : locked_retry_ms);
-        result->next_due = std::min(result->next_due, due <= now ? locked_until : due);
+        // What is due and yet was not claimed is locked by somebody: no reason to spin. One by one
+        // it comes after the rows that failed, and is next.
+        const TimestampTz again_at =
+            round != nullptr ? now : TimestampTzPlusMilliseconds(now, locked_retry_ms);
+        result->next_due = std::min(result->next_due, due <= now ? again_at : due);
         return;
     }
     if (due <= now && (rows > 0 || room == 0)) {
@@ -212,8 +263,11 @@ void claim_of_gateway(const Claimant& claimant, const GatewayConfig& gateway, in
         result->next_due = std::min(result->next_due, std::max(due, next_token));
         return;
     }
-    // Of the gateway that needs the fewest: a slow one must not hold up another.
-    const int enough = std::min(handful, bridge::in_flight(gateway.name) / 4 + 1);
+    // Of the gateway that needs the fewest: a slow one must not hold up another. One that is full
+    // gets room from the next answer that is recorded, whether any is under way or not.
+    const int enough = bridge::is_full(gateway.name)
+                           ? 1
+                           : std::min(handful, bridge::in_flight(gateway.name) / 4 + 1);
     result->answers_awaited =
         result->answers_awaited == 0 ? enough : std::min(result->answers_awaited, enough);
 }

@@ -62,10 +62,11 @@ bool advance(core::Microseconds now) noexcept;
 bool configure(const Gateway* gateways, int count, core::Microseconds now) noexcept;
 int allowance(std::string_view gateway, core::Microseconds now) noexcept;
 core::Microseconds next_token_at(std::string_view gateway, core::Microseconds now) noexcept;
+bool is_full(std::string_view gateway) noexcept;
 int in_flight(std::string_view gateway) noexcept;
 int current_limit(std::string_view gateway) noexcept;
 int transfers() noexcept;
-// How many calls have ended since the engine was opened.
+// How often room for another call was made since the engine was opened.
 std::uint64_t ended() noexcept;
 // Whether this attempt of the refund is in flight, or its answer waits to be recorded.
 bool holds(std::string_view refund_no, std::int32_t attempt) noexcept;
