@@ -190,6 +190,11 @@ void Dispatcher::release(std::size_t index) {
     finished_.erase(finished_.begin() + static_cast<std::ptrdiff_t>(index));
 }
 
+bool Dispatcher::is_in_flight(std::string_view refund_no) const noexcept {
+    return std::any_of(calls_.begin(), calls_.end(),
+                       [=](const auto& entry) { return entry.second.refund_no == refund_no; });
+}
+
 bool Dispatcher::holds(std::string_view refund_no, std::int32_t attempt) const noexcept {
     const auto is_it = [=](const Call& call) {
         return call.attempt == attempt && call.refund_no == refund_no;

@@ -93,6 +93,8 @@ class Dispatcher {
     std::deque<FinishedCall>& finished() { return finished_; }
     // The owner has recorded (or given up) the finished call at this index.
     void release(std::size_t index);
+    // Whether any attempt of the refund is in flight.
+    bool is_in_flight(std::string_view refund_no) const noexcept;
     // Whether this attempt of the refund is in flight or not recorded yet.
     bool holds(std::string_view refund_no, std::int32_t attempt) const noexcept;
     // How often room for another call was made since the beginning: by a call that ended, or by a

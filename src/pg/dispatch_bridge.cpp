@@ -134,6 +134,10 @@ std::uint64_t ended() noexcept {
     return engine->ended();
 }
 
+bool is_in_flight(std::string_view refund_no) noexcept {
+    return engine->is_in_flight(refund_no);
+}
+
 bool holds(std::string_view refund_no, std::int32_t attempt) noexcept {
     return engine->holds(refund_no, attempt);
 }

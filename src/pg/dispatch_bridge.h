@@ -68,6 +68,8 @@ int current_limit(std::string_view gateway) noexcept;
 int transfers() noexcept;
 // How often room for another call was made since the engine was opened.
 std::uint64_t ended() noexcept;
+// Whether any attempt of the refund is in flight.
+bool is_in_flight(std::string_view refund_no) noexcept;
 // Whether this attempt of the refund is in flight, or its answer waits to be recorded.
 bool holds(std::string_view refund_no, std::int32_t attempt) noexcept;
 

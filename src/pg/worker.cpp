@@ -501,22 +501,30 @@ void count_claimed(const ClaimedCall& claimed) {
     LWLockRelease(shared->lock);
 }
 
+// Why a claimed call is not made after all; null: it is made.
+const char* reason_to_give_back(const bridge::Call& call, TimestampTz now) {
+    // After a long wait for the standbys the lease could end before the answer comes.
+    if (TimestampDifferenceExceeds(call.claimed_at, now, max_unsent_ms)) {
+        return "the synchronous standbys confirmed the claim too late";
+    }
+    // A person ended the refund and had it tried again meanwhile: never two calls of one at a time.
+    return bridge::is_in_flight(call.refund_no) ? "an earlier call is still in flight" : nullptr;
+}
+
 void start_call(const ClaimedCall& claimed) {
     const bridge::Call call = bridge_call(claimed);
     const TimestampTz now = GetCurrentTimestamp();
-    // After a long wait for the standbys the lease could end before the answer comes.
-    const bool too_late = TimestampDifferenceExceeds(claimed.claimed_at, now, max_unsent_ms);
     const std::int64_t unix_s =
         now / USECS_PER_SEC + std::int64_t{POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE} * SECS_PER_DAY;
+    const char* reason = reason_to_give_back(call, now);
     const bool handed_over =
-        too_late ? bridge::give_back(call, "the synchronous standbys confirmed the claim too late")
-                 : bridge::start(call, now, unix_s);
+        reason != nullptr ? bridge::give_back(call, reason) : bridge::start(call, now, unix_s);
     if (!handed_over) {
         ereport(LOG,
                 (errmsg("payonce: refund \"%s\" was not sent: out of memory", claimed.refund_no),
-                 errdetail("Its lease will run out, and its gateway be asked.")));
+                 errdetail("It is still leased, and its gateway will be asked.")));
     }
-    if (!too_late) {
+    if (reason == nullptr) {
         count_claimed(claimed);
     }
 }

@@ -172,6 +172,12 @@ for my $last (0 .. $#at)
 }
 # A second's worth at most at once; one more, since requests do not arrive as evenly as they leave.
 cmp_ok($most_above, '<=', $rate + 1, 'rate_limit holds over every span of time');
+# Time makes room for more, not only answers.
+$measured->faults({ fault => 'delay', ms => 4000 });
+my @slow = $server->pay_twice($measured, map { "slow$_" } 1 .. 15);
+$measured->wait_for(in_flight => 15);
+$server->wait_refunded(@slow);
+pass('a gateway that answers slowly gets its rate all the same');
 
 $server->judge_ok($wechat, $alipay, $measured);
 done_testing();

@@ -64,10 +64,20 @@ $server->wait_for("SELECT lease_owner IS NULL FROM t_refund WHERE refund_no = '$
 	'the lease of a refund that a person ended is over');
 $server->wait_refunded($server->pay_twice($quick, 'after_ended'));
 is($server->refund_status($ended), 500, 'what a person ended stays ended');
+# Tried again while its first call still hangs: the gateway sees no second one until that has ended.
+$server->sql(q{ALTER SERVER slow OPTIONS (ADD timeout '1min')});
+my ($joined) = $server->pay_twice($slow, 'joined');
+$slow->wait_for(in_flight => 1, refund_no => $joined);
+$server->sql("UPDATE t_refund SET status = 500 WHERE refund_no = '$joined'");
+$server->sql("SELECT refund_retry('$joined')");
+$server->wait_for("SELECT last_error = 'an earlier call is still in flight' FROM t_refund"
+		. " WHERE refund_no = '$joined'", 'the second call is given back');
+is($slow->methods($joined), 'POST', 'a refund never has two calls at a time');
 $slow->restart;
 $slow->faults();
+$server->sql('ALTER SERVER slow OPTIONS (DROP timeout)');
 $server->sql("SELECT refund_retry('$ended')");
-$server->wait_refunded($ended);
+$server->wait_refunded($ended, $joined);
 
 $server->reload_with('payonce.dispatch' => 'off');
 my ($unleased) = $server->pay_twice($quick, 'unleased');
