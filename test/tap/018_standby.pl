@@ -112,6 +112,15 @@ sub cancelled
 	return $said;
 }
 
+sub worker_waits_for_standby
+{
+	$standby->wait_for(<<'SQL', 'the worker waits for the standby');
+SELECT EXISTS (SELECT FROM pg_stat_activity
+  WHERE backend_type = 'payonce worker' AND wait_event = 'SyncRep')
+SQL
+	return;
+}
+
 like(cancelled($callback), qr/WARNING:  canceling wait for synchronous replication/,
 	'without the standby pay_callback waits');
 like(cancelled($callback), qr/WARNING:  canceling wait for synchronous replication/,
@@ -120,10 +129,7 @@ is($standby->refund_status('alone-2-R1') =~ /^(0|100)$/ ? 'visible' : 'not visib
 	'the refund is visible all the same');
 
 # The worker has seen it, and waits as well.
-$standby->wait_for(<<'SQL', 'the worker waits for the standby');
-SELECT EXISTS (SELECT FROM pg_stat_activity
-  WHERE backend_type = 'payonce worker' AND wait_event = 'SyncRep')
-SQL
+worker_waits_for_standby();
 is($wechat->methods('alone-2-R1'), '', 'the worker sends nothing');
 
 # A worker whose wait is interrupted has committed its claim all the same; the next one must not send
@@ -131,10 +137,7 @@ is($wechat->methods('alone-2-R1'), '', 'the worker sends nothing');
 my $worker = $standby->worker_pid;
 $standby->sql("SELECT pg_terminate_backend($worker)");
 $standby->wait_for_worker($worker);
-$standby->wait_for(<<'SQL', 'the next worker waits for the standby');
-SELECT EXISTS (SELECT FROM pg_stat_activity
-  WHERE backend_type = 'payonce worker' AND wait_event = 'SyncRep')
-SQL
+worker_waits_for_standby();
 $standby->wait_for(<<'SQL', 'the cancelled worker waits on, by itself');
 SELECT (state = 'active' AND wait_event = 'Extension') OR NOT pg_cancel_backend(pid)
 FROM pg_stat_activity WHERE backend_type = 'payonce worker'
@@ -148,8 +151,10 @@ is(scalar(grep { $_->{method} eq 'POST' } $wechat->requests('alone-2-R1')), 1,
 is($standby->callback('alone-2'), 'already_processed', 'and callbacks are answered');
 
 # Fast shutdown does not wait for the standby.
+($callback) = $standby->add_double_payments($wechat, 'shutdown');
 $second_node->stop;
-cancelled($_) for $standby->add_double_payments($wechat, 'shutdown');
+cancelled($callback);
+worker_waits_for_standby();
 $standby_node->stop('fast');
 pass('a worker that waits for the standby does not hold up a shutdown');
 $standby->write_settings(synchronous_standby_names => '');
