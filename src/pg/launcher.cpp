@@ -25,6 +25,8 @@ constexpr int settle_ms = 500;
 // A worker that was registered and never came up (fork failed, slot lost) is registered again after
 // this.
 constexpr int start_deadline_ms = 15'000;
+// What a DROP DATABASE that was interrupted leaves in datconnlimit: nobody can connect any more.
+constexpr int connection_limit_of_invalid = -2;
 
 // Databases known to be without the extension. In the launcher's memory only: a new launcher looks
 // again.
@@ -46,7 +48,7 @@ List* connectable_databases(MemoryContext context) {
     HeapTuple tuple = nullptr;
     while (HeapTupleIsValid(tuple = systable_getnext(scan))) {
         const auto* row = reinterpret_cast<Form_pg_database>(GETSTRUCT(tuple));
-        if (row->datallowconn) {
+        if (row->datallowconn && row->datconnlimit != connection_limit_of_invalid) {
             const MemoryContext previous = MemoryContextSwitchTo(context);
             databases = lappend_oid(databases, row->oid);
             MemoryContextSwitchTo(previous);

@@ -30,11 +30,21 @@ void end_transaction(bool committed) {
     end_decisions();
 }
 
+// Its COMMIT PREPARED would not know of the mark, and the launcher never look.
+void refuse_to_prepare() {
+    ereport(ERROR,
+            (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+             errmsg("cannot PREPARE a transaction that has created or activated payonce"),
+             errdetail("The launcher would not hear of it."), errhint("COMMIT it instead.")));
+}
+
 // A prepared transaction drops its marks here; COMMIT PREPARED runs through the utility hook, and
 // the worker's sweep finds what no hook saw.
 void on_transaction_event(XactEvent event, void*) {
     if (event == XACT_EVENT_PRE_COMMIT) {
         before_commit();
+    } else if (event == XACT_EVENT_PRE_PREPARE && probe_marked) {
+        refuse_to_prepare();
     } else if (event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE) {
         end_transaction(false);
     }

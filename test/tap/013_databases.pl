@@ -18,6 +18,7 @@ my $shop = Payonce::TestServer->new(
 	settings => {
 		max_worker_processes => 16,
 		max_logical_replication_workers => 0,
+		max_prepared_transactions => 5,
 	});
 my $node = $shop->node;
 my $admin = $shop->in_database('postgres');
@@ -75,6 +76,8 @@ $admin->wait_for("SELECT ($with_worker) = 'shop store'", 'the others are gone');
 
 my $plain = $shop->in_database('plain');
 $plain->sql("BEGIN;\nCREATE EXTENSION payonce;\nROLLBACK");
+like($plain->sql_error("BEGIN;\nCREATE EXTENSION payonce;\nPREPARE TRANSACTION 'later'"), qr/0A000/,
+	'CREATE EXTENSION cannot be prepared: its COMMIT PREPARED would start no worker');
 $plain->sql('CREATE EXTENSION payonce');
 $plain->wait_for_worker;
 pass('CREATE EXTENSION gets a worker in a database that was without for long');
@@ -82,6 +85,18 @@ $plain->sql('DROP EXTENSION payonce');
 
 $shop->wait_refunded(map { "hang$_-2-R1" } 1 .. 4);
 $shop->judge_ok($wechat);
+
+# --- Another launcher
+
+my $launcher = $shop->launcher_pid;
+$worker = $shop->worker_pid;
+$admin->sql("SELECT pg_terminate_backend($launcher)");
+my $newest = $shop->in_database('newest');
+$newest->create_database;
+$newest->wait_for_worker;
+isnt($shop->launcher_pid, $launcher, 'a launcher that ends is followed by another');
+is($shop->worker_pid, $worker, 'which leaves the workers alone');
+$admin->sql('DROP DATABASE newest');
 
 # --- Too few slots
 
