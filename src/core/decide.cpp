@@ -17,18 +17,18 @@ Decision decide_after_success(const PaymentFacts& payment, const PaymentNews& ne
     if (!news.success || !news.transaction_id) {
         return decision;
     }
-    if (!payment.transaction_id) {
+    if (!payment.transaction_id && !news.other_gateway) {
         decision.fill_transaction_id = true;
-    } else if (*payment.transaction_id != *news.transaction_id) {
+    } else if (!payment.transaction_id || *payment.transaction_id != *news.transaction_id) {
         decision.outcome = Outcome::conflict;
         decision.attention = AttentionReason::second_transaction;
     }
     return decision;
 }
 
-Decision decide_failure(const PaymentFacts& payment) noexcept {
+Decision decide_failure(const PaymentFacts& payment, const PaymentNews& news) noexcept {
     Decision decision;
-    if (payment.status == PaymentStatus::paying) {
+    if (payment.status == PaymentStatus::paying && !news.other_gateway) {
         decision.outcome = Outcome::failed;
         decision.payment_status = PaymentStatus::failed;
     }
@@ -79,6 +79,9 @@ Decision decide_for_closed_order(const OrderFacts& order, const PaymentFacts& pa
 
 Decision decide_first_success(const OrderFacts& order, const PaymentFacts& payment,
                               const PaymentNews& news, LatePolicy late_policy) noexcept {
+    if (news.other_gateway) {
+        return to_attention(Outcome::mismatch, AttentionReason::gateway_differs);
+    }
     if (differs(news.paid_amount, payment.price) || differs(news.paid_currency, payment.currency)) {
         return to_attention(Outcome::mismatch, AttentionReason::amount_differs);
     }
@@ -121,7 +124,7 @@ Decision decide(const OrderFacts& order, const PaymentFacts& payment, const Paym
         return decide_after_success(payment, news);
     }
     if (!news.success) {
-        return decide_failure(payment);
+        return decide_failure(payment, news);
     }
     Decision decision = decide_first_success(order, payment, news, late_policy);
     // The number of an attempt that failed is not kept, so the success brings its own.

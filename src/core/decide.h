@@ -30,6 +30,9 @@ struct PaymentNews {
     std::optional<std::int64_t> paid_amount;  // minor units
     std::optional<std::string_view> paid_currency;
     std::optional<std::string_view> transaction_id;
+    // It came through another gateway than the payment's: its failures say nothing about this
+    // payment, its success is money that arrived another way.
+    bool other_gateway = false;
 };
 
 // payonce.late_payment: what happens to a payment that succeeds after its order was closed.
@@ -52,6 +55,7 @@ enum class AttentionReason : std::uint8_t {
     none,
     second_transaction,  // success again, under another number of the gateway
     amount_differs,      // what arrived is not what the payment asked for
+    gateway_differs,     // it arrived through another gateway than the payment's
     order_differs,       // the payment's price or currency is not the order's
     late_payment,        // the order was closed and payonce.late_payment is 'manual'
 };

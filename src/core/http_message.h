@@ -40,6 +40,9 @@ struct HttpResponse {
     // unless `answered`. 0 when no status line arrived.
     int status = 0;
     std::string body;  // empty unless answered
+    // As received, in their order; empty unless answered. Names are case-insensitive: see
+    // header_value().
+    std::vector<HttpHeader> headers;
     // From Retry-After, whichever of its two forms, never negative; unset when absent or
     // unreadable, and unless answered.
     std::optional<std::int64_t> retry_after_s;
@@ -47,5 +50,10 @@ struct HttpResponse {
     // secret.
     std::string error;
 };
+
+// The value of the one header of this name, whatever its case. Unset when there is none, and when
+// there are several: which of them the sender meant would be a guess.
+std::optional<std::string_view> header_value(const std::vector<HttpHeader>& headers,
+                                             std::string_view name) noexcept;
 
 }  // namespace payonce::core

@@ -21,10 +21,10 @@ RefundStep settle(const RefundFacts& facts, RefundStatus status) noexcept {
     return step;
 }
 
-RefundStep flag(const RefundFacts& facts) noexcept {
+RefundStep contradict(const RefundFacts& facts) noexcept {
     RefundStep step = keep(facts);
     step.changes_nothing = false;
-    step.flag_payment = true;
+    step.flag = Flag::contradiction;
     return step;
 }
 
@@ -36,7 +36,7 @@ RefundStep after_success(const RefundFacts& facts) noexcept {
             return keep(facts);
         case RefundStatus::cancelled:
         case RefundStatus::attention:
-            return flag(facts);
+            return contradict(facts);
         case RefundStatus::queued:
         case RefundStatus::sending:
         case RefundStatus::unconfirmed:
@@ -45,6 +45,12 @@ RefundStep after_success(const RefundFacts& facts) noexcept {
     }
     RefundStep step = settle(facts, RefundStatus::refunded);
     step.via_sending = facts.status == RefundStatus::queued;
+    return step;
+}
+
+RefundStep after_failure(const RefundFacts& facts, Verdict verdict) noexcept {
+    RefundStep step = settle(facts, RefundStatus::attention);
+    step.number_dead = verdict == Verdict::failed;
     return step;
 }
 
@@ -92,6 +98,22 @@ RefundStep try_later(const RefundFacts& facts, RefundStatus status, const Answer
     return step;
 }
 
+// What a person should know although the refund goes on. An answer that cannot be verified is one
+// of a gateway's probes now and then: only the second in a row tells of a wrong key.
+Flag flag_of(const RefundFacts& facts, const AnswerFacts& answer) noexcept {
+    switch (answer.concern) {
+        case Concern::none:
+            break;
+        case Concern::balance:
+            return Flag::balance;
+        case Concern::customer:
+            return Flag::customer;
+        case Concern::unverifiable:
+            return facts.failed_attempts > 0 ? Flag::unverifiable : Flag::none;
+    }
+    return Flag::none;
+}
+
 // Accepted, and polled ever more rarely for as long as it takes: banks take days.
 RefundStep poll_later(const RefundFacts& facts, const AnswerFacts& answer,
                       const RetryPolicy& policy, Moment moment) noexcept {
@@ -105,7 +127,29 @@ RefundStep poll_later(const RefundFacts& facts, const AnswerFacts& answer,
     const Microseconds delay =
         std::max(jittered(spread, moment.random), retry_after_delay(answer, moment.random));
     step.next_attempt_at = later(moment.now, delay);
-    step.flag_payment = age >= processing_alarm_us;
+    // Counted while it cannot be verified, so that the second in a row is told from a probe.
+    step.failed_attempts = answer.concern == Concern::unverifiable ? 1 : 0;
+    if (age >= processing_alarm_us) {
+        step.flag = Flag::overdue;
+    } else if (answer.verdict == Verdict::rejected) {
+        step.flag = Flag::not_told;
+    } else {
+        step.flag = flag_of(facts, answer);
+    }
+    return step;
+}
+
+// Anything can have happened, or the gateway said no and may not mean it: ask, once there is
+// something to find.
+RefundStep ask_later(const RefundFacts& facts, const AnswerFacts& answer, WhenUnknown when_unknown,
+                     const RetryPolicy& policy, Moment moment) noexcept {
+    RefundStep step = try_later(facts, RefundStatus::unconfirmed, answer, policy, moment);
+    if (step.status == RefundStatus::unconfirmed) {
+        step.when_unknown = when_unknown;
+        step.next_attempt_at =
+            std::max(step.next_attempt_at, later(moment.now, policy.query_delay));
+        step.flag = flag_of(facts, answer);
+    }
     return step;
 }
 
@@ -113,30 +157,48 @@ RefundStep after_sending(const RefundFacts& facts, const AnswerFacts& answer,
                          const RetryPolicy& policy, Moment moment) noexcept {
     switch (answer.verdict) {
         case Verdict::wait:
-        case Verdict::not_sent:
-            return try_later(facts, RefundStatus::queued, answer, policy, moment);
+        case Verdict::not_sent: {
+            RefundStep step = try_later(facts, RefundStatus::queued, answer, policy, moment);
+            step.unsent = answer.verdict == Verdict::not_sent;
+            step.flag = step.status == RefundStatus::queued ? flag_of(facts, answer) : Flag::none;
+            return step;
+        }
         case Verdict::rejected:
-            return settle(facts, RefundStatus::attention);
+            return answer.confirm ? ask_later(facts, answer, WhenUnknown::give_up, policy, moment)
+                                  : settle(facts, RefundStatus::attention);
         default:
-            return try_later(facts, RefundStatus::unconfirmed, answer, policy, moment);
+            return ask_later(facts, answer, answer.when_unknown, policy, moment);
     }
+}
+
+// The gateway does not know the number. Where it had accepted it before, it contradicts itself:
+// give it time, and ask once more. Otherwise the same number may be sent, unless the request was
+// refused or the gateway may have forgotten the key under which a repetition is the same refund.
+RefundStep after_not_found(const RefundFacts& facts, const AnswerFacts& answer,
+                           const RetryPolicy& policy, Moment moment) noexcept {
+    if (facts.when_unknown == WhenUnknown::give_up ||
+        is_beyond_horizon(facts, policy, moment.now)) {
+        return settle(facts, RefundStatus::attention);
+    }
+    RefundStep step = try_later(facts, RefundStatus::queued, answer, policy, moment);
+    if (step.status != RefundStatus::queued) {
+        return step;
+    }
+    step.new_key = facts.when_unknown == WhenUnknown::new_key;
+    step.ask_first = facts.status == RefundStatus::processing;
+    if (!step.ask_first) {
+        step.failed_attempts = facts.failed_attempts;
+        step.next_attempt_at = moment.now;
+    }
+    return step;
 }
 
 RefundStep after_asking(const RefundFacts& facts, const AnswerFacts& answer,
                         const RetryPolicy& policy, Moment moment) noexcept {
-    const bool accepted = facts.status == RefundStatus::processing;
     if (answer.verdict == Verdict::not_found) {
-        // The gateway does not know the number, so the same number may be sent. Where it had
-        // accepted it before, it contradicts itself: give it time, and ask once more.
-        RefundStep step = try_later(facts, RefundStatus::queued, answer, policy, moment);
-        step.ask_first = accepted && step.status == RefundStatus::queued;
-        if (!accepted && step.status == RefundStatus::queued) {
-            step.failed_attempts = facts.failed_attempts;
-            step.next_attempt_at = moment.now;
-        }
-        return step;
+        return after_not_found(facts, answer, policy, moment);
     }
-    if (accepted) {
+    if (facts.status == RefundStatus::processing) {
         return poll_later(facts, answer, policy, moment);
     }
     if (answer.verdict == Verdict::rejected) {
@@ -149,36 +211,12 @@ RefundStep after_asking(const RefundFacts& facts, const AnswerFacts& answer,
         try_later(facts, from_queue ? RefundStatus::queued : RefundStatus::unconfirmed, answer,
                   policy, moment);
     step.ask_first = step.status == RefundStatus::queued;
+    step.when_unknown = facts.when_unknown;
+    step.flag = is_settled(step.status) ? Flag::none : flag_of(facts, answer);
     return step;
 }
 
 }  // namespace
-
-const char* name_of(CallKind kind) noexcept {
-    return kind == CallKind::refund ? "refund" : "query";
-}
-
-const char* name_of(Verdict verdict) noexcept {
-    switch (verdict) {
-        case Verdict::succeeded:
-            return "succeeded";
-        case Verdict::processing:
-            return "processing";
-        case Verdict::failed:
-            return "failed";
-        case Verdict::rejected:
-            return "rejected";
-        case Verdict::not_found:
-            return "not_found";
-        case Verdict::wait:
-            return "wait";
-        case Verdict::not_sent:
-            return "not_sent";
-        case Verdict::unknown:
-            return "unknown";
-    }
-    return "unknown";
-}
 
 Microseconds backoff_delay(std::int32_t failed_attempts, const RetryPolicy& policy,
                            std::uint64_t random) noexcept {
@@ -197,10 +235,8 @@ RefundStep after_answer(const RefundFacts& facts, CallKind kind, const AnswerFac
     if (!holds_lease || facts.status == RefundStatus::queued || is_settled(facts.status)) {
         return keep(facts);
     }
-    if (answer.verdict == Verdict::failed) {
-        RefundStep step = settle(facts, RefundStatus::attention);
-        step.number_dead = true;
-        return step;
+    if (answer.verdict == Verdict::failed || answer.verdict == Verdict::abnormal) {
+        return after_failure(facts, answer.verdict);
     }
     if (answer.verdict == Verdict::processing) {
         return poll_later(facts, answer, policy, moment);
@@ -211,7 +247,8 @@ RefundStep after_answer(const RefundFacts& facts, CallKind kind, const AnswerFac
                      : after_asking(facts, answer, policy, moment);
 }
 
-RefundStep after_lost_lease(const RefundFacts& facts, Moment moment) noexcept {
+RefundStep after_lost_lease(const RefundFacts& facts, const RetryPolicy& policy,
+                            Moment moment) noexcept {
     if (is_settled(facts.status)) {
         return keep(facts);
     }
@@ -219,18 +256,49 @@ RefundStep after_lost_lease(const RefundFacts& facts, Moment moment) noexcept {
     step.status = facts.status == RefundStatus::sending ? RefundStatus::unconfirmed : facts.status;
     step.failed_attempts = facts.failed_attempts;
     step.next_attempt_at = moment.now;
+    if (facts.status == RefundStatus::sending && facts.sent_at) {
+        step.next_attempt_at = std::max(moment.now, later(*facts.sent_at, policy.query_delay));
+    }
     step.ask_first = facts.status == RefundStatus::queued;
+    step.when_unknown = facts.when_unknown;
     return step;
 }
 
-RefundStep after_news(const RefundFacts& facts, bool success) noexcept {
-    if (success) {
-        return after_success(facts);
+RefundStep after_news(const RefundFacts& facts, Verdict verdict, const RetryPolicy& policy,
+                      Moment moment) noexcept {
+    const bool is_known_there = facts.status == RefundStatus::sending ||
+                                facts.status == RefundStatus::unconfirmed ||
+                                facts.status == RefundStatus::processing;
+    switch (verdict) {
+        case Verdict::succeeded:
+            return after_success(facts);
+        case Verdict::failed:
+        case Verdict::abnormal:
+            return facts.status == RefundStatus::cancelled ||
+                           facts.status == RefundStatus::attention
+                       ? keep(facts)
+                       : after_failure(facts, verdict);
+        case Verdict::processing:
+            return is_known_there && facts.status != RefundStatus::processing
+                       ? poll_later(facts, {}, policy, moment)
+                       : keep(facts);
+        default:
+            break;
     }
-    if (facts.status == RefundStatus::cancelled || facts.status == RefundStatus::attention) {
+    // Whoever sends at this moment will hear for itself.
+    if (!is_known_there || facts.status == RefundStatus::sending) {
         return keep(facts);
     }
-    return settle(facts, RefundStatus::attention);
+    RefundStep step = settle(facts, facts.status);
+    step.next_attempt_at = moment.now;
+    step.when_unknown = facts.when_unknown;
+    return step;
+}
+
+bool is_beyond_horizon(const RefundFacts& facts, const RetryPolicy& policy,
+                       Microseconds now) noexcept {
+    return policy.idempotency_horizon > 0 && facts.key_sent_at &&
+           now >= later(*facts.key_sent_at, policy.idempotency_horizon);
 }
 
 }  // namespace payonce::core

@@ -23,6 +23,9 @@ struct RetryPolicy {
     Microseconds retry_delay = 0;      // first delay
     Microseconds retry_delay_max = 0;  // no delay grows above
     Microseconds retry_for = 0;        // since retry_since; then a person is asked
+    // The gateway's habits (GatewayTraits).
+    Microseconds query_delay = 0;          // a query is no use sooner after a request
+    Microseconds idempotency_horizon = 0;  // 0: numbers are never forgotten
 };
 
 // The refund's row as locked when the event is applied.
@@ -33,6 +36,22 @@ struct RefundFacts {
     // (paused, switched off, server down): that time does not count.
     Microseconds retry_since = 0;
     Microseconds accepted_at = 0;  // when it became processing; meaningful only in that status
+    // When the last request to refund was claimed; unset: none ever was.
+    std::optional<Microseconds> sent_at;
+    // When the first one under the current idempotency key was: from then on the horizon counts.
+    std::optional<Microseconds> key_sent_at;
+    WhenUnknown when_unknown = WhenUnknown::resend;
+};
+
+// Why the payment's attention is set although the refund itself goes on, or has ended otherwise.
+enum class Flag : std::uint8_t {
+    none,
+    overdue,        // processing for longer than processing_alarm_us
+    contradiction,  // verified success of a refund that is cancelled or in attention
+    balance,        // the merchant's balance is too small
+    unverifiable,   // the gateway's answers cannot be verified, again and again
+    customer,       // the customer has to do something
+    not_told,       // the gateway accepted it, and now refuses to say what became of it
 };
 
 // What becomes of the row. Statuses may need a step between them that the database insists on:
@@ -44,9 +63,12 @@ struct RefundStep {
     std::int32_t failed_attempts = 0;
     bool ask_first = false;    // the next attempt from queued asks before it sends
     bool number_dead = false;  // the gateway verifiably declared this number dead
-    // Verified news that contradicts what a person or an earlier answer decided, or a refund that
-    // is overdue at the gateway: the payment's attention is set, the refund's status stays.
-    bool flag_payment = false;
+    WhenUnknown when_unknown = WhenUnknown::resend;
+    // The next request carries the next idempotency key.
+    bool new_key = false;
+    // The request did not leave: under the current key nothing was sent by it.
+    bool unsent = false;
+    Flag flag = Flag::none;
     bool changes_nothing = false;  // record the call, leave the row
 };
 
@@ -67,10 +89,18 @@ RefundStep after_answer(const RefundFacts& facts, CallKind kind, const AnswerFac
 
 // The holder of the lease is gone and its answer with it: ask before anything is sent again. A row
 // that was put back to queued or settled by hand meanwhile keeps its status.
-RefundStep after_lost_lease(const RefundFacts& facts, Moment moment) noexcept;
+RefundStep after_lost_lease(const RefundFacts& facts, const RetryPolicy& policy,
+                            Moment moment) noexcept;
 
-// News of the refund's result that was verified elsewhere (refund_callback).
-RefundStep after_news(const RefundFacts& facts, bool success) noexcept;
+// Verified news of the refund (refund_callback, a gateway's notification): succeeded, failed (the
+// number is dead), abnormal, processing, or unknown: something happened, so ask now.
+RefundStep after_news(const RefundFacts& facts, Verdict verdict, const RetryPolicy& policy,
+                      Moment moment) noexcept;
+
+// Whether the gateway may have forgotten the current idempotency key: then the refund must not be
+// sent under it, however sure it seems that it was not (rule 6 of docs/states.md).
+bool is_beyond_horizon(const RefundFacts& facts, const RetryPolicy& policy,
+                       Microseconds now) noexcept;
 
 // delay · 2^(failed_attempts-1), at most the maximum, times a factor from [0.5, 1).
 Microseconds backoff_delay(std::int32_t failed_attempts, const RetryPolicy& policy,

@@ -3,16 +3,21 @@
 #include <algorithm>
 #include <new>
 #include <utility>
+#include <variant>
+
+#include "net/nonce.h"
 
 namespace payonce::net {
 namespace {
 
 // Of one gateway: what this many orders that stay locked may keep in memory.
 constexpr int max_unrecorded = 1000;
+// Of a gateway's list of one payment's refunds: more than any payment has.
+constexpr int max_pages = 50;
 
 constexpr std::string_view mask = "***";
 
-void replace_all(std::string& text, const std::string& what) {
+void replace_all(std::string& text, std::string_view what) {
     if (what.empty()) {
         return;
     }
@@ -34,13 +39,41 @@ void replace_cut_off(std::string& text, std::string_view what) {
 }
 
 // A gateway may repeat the token it refuses; what it says is stored and shown.
-void hide_secrets(core::GatewayAnswer& answer, const core::http_gateway::Config& config) {
-    for (std::string* text : {&answer.error, &answer.refund_id}) {
-        for (const std::string* secret : {&config.bearer_token, &config.signing_secret}) {
-            replace_all(*text, *secret);
-            replace_cut_off(*text, *secret);
+void hide_secrets(core::GatewayAnswer& answer, const GatewaySetup& setup) {
+    for (const core::OptionRule& rule : setup.driver->options) {
+        if (!rule.has_file) {
+            continue;
+        }
+        const std::string_view secret = setup.options.get(rule.name);
+        for (std::string* text : {&answer.error, &answer.refund_id}) {
+            replace_all(*text, secret);
+            replace_cut_off(*text, secret);
         }
     }
+}
+
+core::GatewayAnswer not_sent(std::string why) {
+    core::GatewayAnswer answer;
+    answer.facts.verdict = core::Verdict::not_sent;
+    answer.error = std::move(why);
+    return answer;
+}
+
+core::RefundCall refund_call(const Call& call, std::string_view page) {
+    core::RefundCall made;
+    made.kind = call.kind;
+    made.refund_no = call.refund_no;
+    made.payment_id = call.payment_id;
+    made.order_id = call.order_id;
+    made.transaction_id = call.transaction_id;
+    made.gateway_refund_id = call.gateway_refund_id;
+    made.amount = call.amount;
+    made.payment_amount = call.payment_amount;
+    made.currency = call.currency;
+    made.reason = call.reason;
+    made.key_generation = call.key_generation;
+    made.page = page;
+    return made;
 }
 
 }  // namespace
@@ -53,15 +86,28 @@ void Dispatcher::configure(std::vector<GatewaySetup> setups, core::Microseconds 
     }
     for (GatewaySetup& setup : setups) {
         Gateway& gateway = gateways_[setup.name];
-        gateway.limiter.configure(setup.max_in_flight, setup.rate_limit_per_s, now);
-        cleanse(gateway.setup.config.bearer_token);
-        cleanse(gateway.setup.config.signing_secret);
-        gateway.setup = std::move(setup);
-        gateway.configured = true;
+        set_up(gateway, std::move(setup), now);
     }
     std::erase_if(gateways_, [](const auto& entry) {
         return !entry.second.configured && entry.second.in_flight + entry.second.unrecorded == 0;
     });
+}
+
+void Dispatcher::set_up(Gateway& gateway, GatewaySetup setup, core::Microseconds now) {
+    gateway.limiter.configure(setup.max_in_flight, setup.rate_limit_per_s, now);
+    const bool same_keys = gateway.driver != nullptr && gateway.setup.driver == setup.driver &&
+                           gateway.setup.options == setup.options;
+    if (!same_keys) {
+        core::OpenedGateway opened = setup.driver->open(setup.options, crypto_);
+        if (opened.gateway == nullptr) {
+            // What is in flight is finished with the keys with which it was begun.
+            gateway.configured = false;
+            return;
+        }
+        gateway.driver = std::move(opened.gateway);
+    }
+    gateway.setup = std::move(setup);
+    gateway.configured = true;
 }
 
 int Dispatcher::allowance(const std::string& gateway, core::Microseconds now) {
@@ -95,45 +141,51 @@ int Dispatcher::current_limit(const std::string& gateway) const {
     return found == gateways_.end() ? 0 : found->second.limiter.current_limit();
 }
 
-// Hands the call to the HTTP client; says why when nothing was sent.
-std::string Dispatcher::send(std::uint64_t id, const Call& call, DispatchTime time) {
-    const GatewaySetup& setup = gateways_.at(call.gateway).setup;
-    std::optional<core::HttpRequest> request;
-    if (call.kind == core::CallKind::refund) {
-        const core::http_gateway::Refund refund{call.refund_no,      call.payment_id, call.order_id,
-                                                call.transaction_id, call.amount,     call.currency,
-                                                call.reason};
-        request = core::http_gateway::build_refund(setup.config, refund, crypto_, time.unix_s);
-    } else {
-        request =
-            core::http_gateway::build_query(setup.config, call.refund_no, crypto_, time.unix_s);
+// Hands a request to the HTTP client. An answer where none was sent.
+std::optional<core::GatewayAnswer> Dispatcher::send(std::uint64_t id, const Transfer& transfer,
+                                                    std::int64_t unix_s) {
+    const Gateway& gateway = gateways_.at(transfer.call.gateway);
+    if (gateway.driver == nullptr) {
+        return not_sent("the gateway's options are unusable");
     }
-    if (!request) {
-        return "the request cannot be signed: signing_secret is unusable";
+    const std::optional<std::string> nonce = random_nonce();
+    if (!nonce) {
+        return not_sent("no random number could be made");
+    }
+    core::BuiltRequest built = gateway.driver->build(refund_call(transfer.call, transfer.page),
+                                                     core::SigningMoment{unix_s, *nonce});
+    if (auto* refusal = std::get_if<core::GatewayAnswer>(&built)) {
+        return std::move(*refusal);
     }
     HttpJob job;
     job.id = id;
-    job.request = std::move(*request);
-    job.timeout_ms = setup.timeout_ms;
-    job.ca_file = setup.ca_file;
-    return client_.submit(std::move(job)) ? "" : "the HTTP client could not start the request";
+    job.request = std::move(std::get<core::HttpRequest>(built));
+    // All pages of a list within the time of one request: the lease was reckoned with it.
+    job.timeout_ms = gateway.setup.timeout_ms - static_cast<int>(transfer.spent_us / 1000);
+    job.ca_file = gateway.setup.ca_file;
+    if (!client_.submit(std::move(job))) {
+        return not_sent("the HTTP client could not start the request");
+    }
+    return std::nullopt;
 }
 
 void Dispatcher::start(Call call, DispatchTime time) {
     Gateway& gateway = gateways_[call.gateway];
     const std::uint64_t id = next_id_++;
-    const Call& kept = calls_.emplace(id, std::move(call)).first->second;
+    Transfer begun;
+    begun.call = std::move(call);
+    const Transfer& transfer = calls_.emplace(id, std::move(begun)).first->second;
     gateway.limiter.started(1);
     ++gateway.in_flight;
-    std::string error;
+    std::optional<core::GatewayAnswer> refusal;
     try {
-        error = send(id, kept, time);
+        refusal = send(id, transfer, time.unix_s);
     } catch (const std::bad_alloc&) {
-        error = "out of memory";
+        refusal = not_sent("out of memory");
     }
-    if (!error.empty()) {
+    if (refusal) {
         --gateway.in_flight;
-        finish_unsent(std::move(calls_.extract(id).mapped()), std::move(error));
+        finish(std::move(calls_.extract(id).mapped().call), std::move(*refusal), 0, 0);
     }
 }
 
@@ -141,14 +193,16 @@ void Dispatcher::give_back(Call call, std::string why) {
     finish_unsent(std::move(call), std::move(why));
 }
 
-void Dispatcher::finish(Call call, core::GatewayAnswer answer, const HttpResult* result) {
+void Dispatcher::finish(Call call, core::GatewayAnswer answer, int http_status,
+                        std::int64_t duration_us) {
     Gateway& gateway = gateways_[call.gateway];
     FinishedCall finished;
     finished.call = std::move(call);
     finished.answer = std::move(answer);
-    if (result != nullptr) {
-        finished.http_status = result->response.status;
-        finished.duration_us = result->duration_us;
+    finished.http_status = http_status;
+    finished.duration_us = duration_us;
+    if (gateway.setup.driver != nullptr) {
+        finished.traits = gateway.setup.driver->traits;
     }
     finished_.push_back(std::move(finished));
     ++gateway.unrecorded;
@@ -156,31 +210,47 @@ void Dispatcher::finish(Call call, core::GatewayAnswer answer, const HttpResult*
 }
 
 void Dispatcher::finish_unsent(Call call, std::string why) {
-    core::GatewayAnswer answer;
-    answer.facts.verdict = core::Verdict::not_sent;
-    answer.error = std::move(why);
-    finish(std::move(call), std::move(answer), nullptr);
+    finish(std::move(call), not_sent(std::move(why)), 0, 0);
 }
 
-void Dispatcher::take_result(const HttpResult& result, core::Microseconds now) {
-    auto node = calls_.extract(result.id);
-    if (node.empty()) {
+// Whether the call goes on with the next page of its gateway's list.
+bool Dispatcher::read_on(std::uint64_t id, Transfer& transfer, const core::GatewayAnswer& answer,
+                         const HttpResult& result, std::int64_t unix_s) {
+    transfer.page = answer.next_page;
+    transfer.spent_us += result.duration_us;
+    gateways_.at(transfer.call.gateway).limiter.started(1);
+    return ++transfer.pages <= max_pages && !send(id, transfer, unix_s);
+}
+
+void Dispatcher::take_result(const HttpResult& result, DispatchTime time) {
+    const auto found = calls_.find(result.id);
+    if (found == calls_.end()) {
         return;
     }
-    Call& call = node.mapped();
-    Gateway& gateway = gateways_.at(call.gateway);
+    Transfer& transfer = found->second;
+    Gateway& gateway = gateways_.at(transfer.call.gateway);
+    core::GatewayAnswer answer = gateway.driver->read_answer(
+        refund_call(transfer.call, transfer.page), result.response, time.unix_s);
+    if (!answer.next_page.empty()) {
+        if (read_on(result.id, transfer, answer, result, time.unix_s)) {
+            return;
+        }
+        answer.facts.verdict = core::Verdict::unknown;
+        answer.error = "the gateway's list of refunds could not be read to its end";
+    }
+    hide_secrets(answer, gateway.setup);
     --gateway.in_flight;
-    core::GatewayAnswer answer =
-        core::http_gateway::read_answer(call.kind, call.refund_no, result.response);
-    hide_secrets(answer, gateway.setup.config);
-    gateway.limiter.answered(answer.facts.verdict == core::Verdict::wait, now);
-    finish(std::move(call), std::move(answer), &result);
+    gateway.limiter.answered(answer.facts.verdict == core::Verdict::wait || answer.facts.slow_down,
+                             time.now);
+    const std::int64_t duration_us = transfer.spent_us + result.duration_us;
+    finish(std::move(calls_.extract(found).mapped().call), std::move(answer),
+           result.response.status, duration_us);
 }
 
-void Dispatcher::advance(core::Microseconds now) {
+void Dispatcher::advance(DispatchTime time) {
     client_.advance();
     for (const HttpResult& result : client_.take_finished()) {
-        take_result(result, now);
+        take_result(result, time);
     }
 }
 
@@ -192,7 +262,7 @@ void Dispatcher::release(std::size_t index) {
 
 bool Dispatcher::is_in_flight(std::string_view refund_no) const noexcept {
     return std::any_of(calls_.begin(), calls_.end(),
-                       [=](const auto& entry) { return entry.second.refund_no == refund_no; });
+                       [=](const auto& entry) { return entry.second.call.refund_no == refund_no; });
 }
 
 bool Dispatcher::holds(std::string_view refund_no, std::int32_t attempt) const noexcept {
@@ -200,7 +270,7 @@ bool Dispatcher::holds(std::string_view refund_no, std::int32_t attempt) const n
         return call.attempt == attempt && call.refund_no == refund_no;
     };
     return std::any_of(calls_.begin(), calls_.end(),
-                       [&](const auto& entry) { return is_it(entry.second); }) ||
+                       [&](const auto& entry) { return is_it(entry.second.call); }) ||
            std::any_of(finished_.begin(), finished_.end(),
                        [&](const FinishedCall& finished) { return is_it(finished.call); });
 }

@@ -1,4 +1,4 @@
-// Carries refunds to their gateways: builds the requests through core's gateways, sends them
+// Carries refunds to their gateways: builds the requests through core's drivers, sends them
 // through the HTTP client, and gives back what each gateway said. Decides nothing about a refund;
 // keeps within each gateway's limits of concurrency and rate.
 //
@@ -10,11 +10,12 @@
 #include <deque>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "core/gateway.h"
 #include "core/gateway_answer.h"
-#include "core/gateways/http.h"
 #include "core/limiter.h"
 #include "net/http_client.h"
 #include "net/openssl_crypto.h"
@@ -23,7 +24,8 @@ namespace payonce::net {
 
 struct GatewaySetup {
     std::string name;
-    core::http_gateway::Config config;
+    const core::Driver* driver = nullptr;
+    core::GatewayOptions options;  // the driver's, with the url
     std::string ca_file;
     int timeout_ms = 0;
     int max_in_flight = 1;
@@ -37,10 +39,13 @@ struct Call {
     std::string refund_no;
     std::string payment_id;
     std::string order_id;
-    std::string transaction_id;  // empty: unknown
+    std::string transaction_id;     // empty: unknown
+    std::string gateway_refund_id;  // empty: unknown
     std::string currency;
     std::string reason;
     std::int64_t amount = 0;
+    std::int64_t payment_amount = 0;
+    std::int32_t key_generation = 1;
     std::int32_t attempt = 0;
     core::Microseconds claimed_at = 0;
 };
@@ -48,6 +53,7 @@ struct Call {
 struct FinishedCall {
     Call call;
     core::GatewayAnswer answer;
+    core::GatewayTraits traits;
     int http_status = 0;  // 0: none came
     std::int64_t duration_us = 0;
     // The owner's note: not before this time is it worth trying to record it again.
@@ -66,7 +72,8 @@ class Dispatcher {
   public:
     explicit Dispatcher(const HttpClientLimits& limits);
 
-    // The gateways from now on. What is in flight to one that is gone is finished as it was begun.
+    // The gateways from now on. Keys are parsed anew only where an option has changed. What is in
+    // flight to one that is gone is finished as it was begun.
     void configure(std::vector<GatewaySetup> setups, core::Microseconds now);
 
     // How many calls to the gateway may start now; 0 for an unknown one.
@@ -88,7 +95,7 @@ class Dispatcher {
     int event_fd() const { return client_.event_fd(); }
     int timeout_ms() const { return client_.timeout_ms(); }
     // After an exception (std::bad_alloc) answers may be lost: the owner must end, and ask again.
-    void advance(core::Microseconds now);
+    void advance(DispatchTime time);
 
     std::deque<FinishedCall>& finished() { return finished_; }
     // The owner has recorded (or given up) the finished call at this index.
@@ -105,21 +112,32 @@ class Dispatcher {
   private:
     struct Gateway {
         GatewaySetup setup;
+        std::unique_ptr<core::Gateway> driver;  // null: its options are unusable
         core::Limiter limiter;
         int in_flight = 0;
         int unrecorded = 0;
         bool configured = false;
     };
+    struct Transfer {
+        Call call;
+        std::string page;  // of a query: where its gateway's list is read on
+        int pages = 1;
+        std::int64_t spent_us = 0;  // by the pages before
+    };
 
-    std::string send(std::uint64_t id, const Call& call, DispatchTime time);
-    void finish(Call call, core::GatewayAnswer answer, const HttpResult* result);
+    void set_up(Gateway& gateway, GatewaySetup setup, core::Microseconds now);
+    std::optional<core::GatewayAnswer> send(std::uint64_t id, const Transfer& transfer,
+                                            std::int64_t unix_s);
+    bool read_on(std::uint64_t id, Transfer& transfer, const core::GatewayAnswer& answer,
+                 const HttpResult& result, std::int64_t unix_s);
+    void finish(Call call, core::GatewayAnswer answer, int http_status, std::int64_t duration_us);
     void finish_unsent(Call call, std::string why);
-    void take_result(const HttpResult& result, core::Microseconds now);
+    void take_result(const HttpResult& result, DispatchTime time);
 
     HttpClient client_;
-    OpensslCrypto crypto_;
+    OpensslCrypto crypto_;  // before the gateways, which use it
     std::map<std::string, Gateway> gateways_;
-    std::map<std::uint64_t, Call> calls_;
+    std::map<std::uint64_t, Transfer> calls_;
     std::deque<FinishedCall> finished_;
     std::uint64_t next_id_ = 1;
     std::uint64_t ended_ = 0;

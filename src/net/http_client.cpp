@@ -35,6 +35,8 @@ constexpr int max_connect_ms = 10'000;
 constexpr long max_idle_s = 50;
 constexpr long tcp_keepalive_idle_s = 30;
 constexpr long tcp_keepalive_interval_s = 10;
+constexpr std::size_t max_header_lines = 100;
+constexpr std::size_t max_head_bytes = std::size_t{64} * 1024;
 constexpr std::size_t max_events = 256;
 constexpr int max_wait_ms = 3'600'000;
 
@@ -160,6 +162,26 @@ std::optional<std::int64_t> read_retry_after(CURL* easy) noexcept {
     return std::max<std::int64_t>(0, date - std::time(nullptr));
 }
 
+std::string_view trim(std::string_view text) noexcept {
+    // libcurl leaves the line's end in a value that is otherwise empty.
+    constexpr std::string_view blanks = " \t\r\n";
+    const std::size_t first = text.find_first_not_of(blanks);
+    if (first == std::string_view::npos) {
+        return {};
+    }
+    return text.substr(first, text.find_last_not_of(blanks) - first + 1);
+}
+
+// Of the final response alone: neither of those before it (1xx) nor after its body (trailers).
+std::vector<core::HttpHeader> read_headers(CURL* easy) {
+    std::vector<core::HttpHeader> headers;
+    curl_header* header = nullptr;
+    while ((header = curl_easy_nextheader(easy, CURLH_HEADER, -1, header)) != nullptr) {
+        headers.push_back({header->name, std::string(trim(header->value))});
+    }
+    return headers;
+}
+
 // Room for so many, lest a later push_back fail; grows as push_back would.
 template <typename T>
 void make_room(std::vector<T>& items, std::size_t needed) {
@@ -196,6 +218,7 @@ class Transfer {
     void trust(const std::string& ca_file);
     void set_request() noexcept;
     bool refuse(const char* reason);
+    bool take_headers() noexcept;
     std::string describe(CURLcode code) const;
 
     static int on_request_leaves(void* self, char*, char*, int, int) noexcept;
@@ -218,6 +241,9 @@ class Transfer {
     bool resend_refused_ = false;
     bool has_whole_head_ = false;
     bool is_too_long_ = false;
+    bool is_head_too_long_ = false;
+    std::size_t header_lines_ = 0;
+    std::size_t head_bytes_ = 0;
     bool is_out_of_memory_ = false;
 };
 
@@ -363,7 +389,7 @@ int Transfer::on_request_leaves(void* self, char*, char*, int, int) noexcept {
 
 // To libcurl, a head that breaks off after its status line is a good answer without a body. But who
 // cut it off, a dying proxy perhaps, may have made up the status as well: only the empty line ends
-// a head. Trailers come here too, and change nothing.
+// a head. Trailers come here too, and are only counted.
 std::size_t Transfer::on_header_line(char* bytes, std::size_t size, std::size_t count,
                                      void* self) noexcept {
     auto& transfer = *static_cast<Transfer*>(self);
@@ -372,6 +398,14 @@ std::size_t Transfer::on_header_line(char* bytes, std::size_t size, std::size_t 
         transfer.has_whole_head_ = false;
     } else if (line == "\r\n" || line == "\n") {
         transfer.has_whole_head_ = true;
+    } else {
+        ++transfer.header_lines_;
+    }
+    // Every line counts, whichever head it is in: libcurl keeps them all, without a bound.
+    transfer.head_bytes_ += line.size();
+    if (transfer.header_lines_ > max_header_lines || transfer.head_bytes_ > max_head_bytes) {
+        transfer.is_head_too_long_ = true;
+        return CURL_WRITEFUNC_ERROR;
     }
     return line.size();
 }
@@ -402,7 +436,7 @@ void Transfer::complete(CURLcode code) noexcept {
         curl_easy_getinfo(easy_.get(), CURLINFO_RESPONSE_CODE, &status);
     }
     response.status = static_cast<int>(status);
-    if (code == CURLE_OK && status >= 200 && has_whole_head_) {
+    if (code == CURLE_OK && status >= 200 && has_whole_head_ && take_headers()) {
         response.delivery = core::Delivery::answered;
         response.retry_after_s = read_retry_after(easy_.get());
     } else {
@@ -418,7 +452,22 @@ void Transfer::complete(CURLcode code) noexcept {
     result_.duration_us = std::chrono::duration_cast<std::chrono::microseconds>(duration).count();
 }
 
+// False when there is no memory for them: an answer without some of its headers is another answer.
+bool Transfer::take_headers() noexcept {
+    try {
+        result_.response.headers = read_headers(easy_.get());
+        return true;
+    } catch (const std::bad_alloc&) {
+        is_out_of_memory_ = true;
+        return false;
+    }
+}
+
 std::string Transfer::describe(CURLcode code) const {
+    if (is_head_too_long_) {
+        return "the answer's headers are more than " + std::to_string(max_header_lines) +
+               " lines or " + std::to_string(max_head_bytes) + " bytes";
+    }
     if (is_too_long_) {
         return "the answer is longer than " + std::to_string(max_response_bytes_) + " bytes";
     }
@@ -444,6 +493,8 @@ HttpResult Transfer::take_result() noexcept {
     headers_.reset();
     curl_error_[0] = '\0';
     may_have_left_ = resend_refused_ = has_whole_head_ = is_too_long_ = is_out_of_memory_ = false;
+    is_head_too_long_ = false;
+    header_lines_ = head_bytes_ = 0;
     return taken;
 }
 

@@ -30,6 +30,7 @@ namespace payonce::net {
 
 struct HttpClientLimits {
     // A longer answer ends the request as `uncertain`: no gateway says so much about one refund.
+    // More than 100 lines of headers, or 64 KiB of them, do the same.
     std::size_t max_response_bytes = std::size_t{256} * 1024;
     // Connections kept for reuse over all hosts. With more than so many requests in flight, every
     // answer closes one.

@@ -10,16 +10,19 @@
 #include <cstdint>
 #include <limits>
 #include <map>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "core/text.h"
 
-namespace payonce::core::http_gateway {
+namespace payonce::core {
 namespace {
 
 using nlohmann::json;
@@ -34,7 +37,7 @@ class FakeCrypto final : public CryptoPort {
                                            std::string_view message) const override {
         signed_key = key;
         signed_message = message;
-        return hmac_fails ? std::nullopt : std::optional<std::string>("mac of it");
+        return hmac_fails ? std::nullopt : std::optional<std::string>("mac-of-it");
     }
     std::string base64_encode(std::string_view bytes) const override {
         return "base64(" + std::string(bytes) + ")";
@@ -42,6 +45,23 @@ class FakeCrypto final : public CryptoPort {
     std::optional<std::string> base64_decode(std::string_view text) const override {
         decoded_text = text;
         return decoded;
+    }
+    // This driver has no use for the rest.
+    std::optional<std::string> md5_hex(std::string_view) const override { return std::nullopt; }
+    std::unique_ptr<SigningKey> parse_private_key(std::string_view) const override {
+        return nullptr;
+    }
+    std::unique_ptr<VerifyingKey> parse_public_key(std::string_view) const override {
+        return nullptr;
+    }
+    Certificates parse_certificates(std::string_view) const override { return {}; }
+    bool is_issued_by(const Certificate&,
+                      std::span<const std::unique_ptr<Certificate>>) const override {
+        return false;
+    }
+    std::optional<std::string> open_aes_256_gcm(std::string_view, std::string_view,
+                                                std::string_view, std::string_view) const override {
+        return std::nullopt;
     }
 
     std::optional<std::string> decoded = key_of_24_bytes;
@@ -51,32 +71,77 @@ class FakeCrypto final : public CryptoPort {
     mutable std::string signed_message;
 };
 
+struct Config {
+    std::string url;
+    std::string bearer_token;
+    std::string signing_secret;
+};
+
+std::unique_ptr<Gateway> gateway_of(const Config& config, const CryptoPort& crypto) {
+    GatewayOptions options;
+    options.set("url", config.url);
+    options.set("bearer_token", config.bearer_token);
+    options.set("signing_secret", config.signing_secret);
+    OpenedGateway opened = http_driver.open(options, crypto);
+    EXPECT_TRUE(opened.gateway) << opened.problem.detail;
+    return std::move(opened.gateway);
+}
+
 Config config_of(std::string url) {
-    Config config;
-    config.url = std::move(url);
-    return config;
+    return {std::move(url), "", ""};
 }
 
 Config signing_config() {
-    Config config = config_of("https://pay.example");
-    config.signing_secret = "whsec_c2VjcmV0";
-    return config;
+    return {"https://pay.example", "", "whsec_c2VjcmV0"};
 }
 
-Refund a_refund() {
-    Refund refund;
-    refund.refund_no = "P7-R1";
-    refund.payment_id = "P7";
-    refund.order_id = "O-7";
-    refund.transaction_id = "4200001";
-    refund.amount = 3200;
-    refund.currency = "CNY";
-    refund.reason = "duplicate";
-    return refund;
+RefundCall a_refund() {
+    RefundCall call;
+    call.refund_no = "P7-R1";
+    call.payment_id = "P7";
+    call.order_id = "O-7";
+    call.transaction_id = "4200001";
+    call.amount = 3200;
+    call.currency = "CNY";
+    call.reason = "duplicate";
+    return call;
 }
 
-HttpRequest refund_request(const Config& config, const Refund& refund) {
-    return build_refund(config, refund, FakeCrypto(), now_unix_s).value();
+std::optional<HttpRequest> build(const Config& config, const RefundCall& call,
+                                 const CryptoPort& crypto, std::int64_t unix_s) {
+    const BuiltRequest built = gateway_of(config, crypto)->build(call, {unix_s, ""});
+    const auto* request = std::get_if<HttpRequest>(&built);
+    if (request == nullptr) {
+        EXPECT_EQ(std::get<GatewayAnswer>(built).facts.verdict, Verdict::not_sent);
+        return std::nullopt;
+    }
+    return *request;
+}
+
+std::optional<HttpRequest> build_refund(const Config& config, const RefundCall& call,
+                                        const CryptoPort& crypto, std::int64_t unix_s) {
+    return build(config, call, crypto, unix_s);
+}
+
+std::optional<HttpRequest> build_query(const Config& config, std::string_view refund_no,
+                                       const CryptoPort& crypto, std::int64_t unix_s) {
+    RefundCall call = a_refund();
+    call.kind = CallKind::query;
+    call.refund_no = refund_no;
+    return build(config, call, crypto, unix_s);
+}
+
+GatewayAnswer read_answer(CallKind kind, std::string_view refund_no, const HttpResponse& response) {
+    RefundCall call = a_refund();
+    call.kind = kind;
+    call.refund_no = refund_no;
+    const FakeCrypto crypto;
+    return gateway_of(config_of("https://pay.example"), crypto)
+        ->read_answer(call, response, now_unix_s);
+}
+
+HttpRequest refund_request(const Config& config, const RefundCall& call) {
+    return build_refund(config, call, FakeCrypto(), now_unix_s).value();
 }
 
 HttpRequest query_request(const Config& config, std::string_view refund_no) {
@@ -109,7 +174,7 @@ TEST(RefundRequest, IsThePostOfTheContract) {
 }
 
 TEST(RefundRequest, SaysNullForAnUnknownTransaction) {
-    Refund refund = a_refund();
+    RefundCall refund = a_refund();
     refund.transaction_id = {};
     const json body = json::parse(refund_request(config_of("https://pay.example"), refund).body);
     ASSERT_TRUE(body.contains("transaction_id"));
@@ -119,7 +184,7 @@ TEST(RefundRequest, SaysNullForAnUnknownTransaction) {
 TEST(RefundRequest, KeepsEveryAmountExact) {
     for (const std::int64_t amount : {std::int64_t{1}, std::int64_t{9007199254740993},
                                       std::numeric_limits<std::int64_t>::max()}) {
-        Refund refund = a_refund();
+        RefundCall refund = a_refund();
         refund.amount = amount;
         const std::string body = refund_request(config_of("https://pay.example"), refund).body;
         EXPECT_NE(body.find("\"amount\":" + std::to_string(amount) + ","), std::string::npos)
@@ -128,7 +193,7 @@ TEST(RefundRequest, KeepsEveryAmountExact) {
 }
 
 TEST(RefundRequest, EscapesWhatAnOrderIdMayHold) {
-    Refund refund = a_refund();
+    RefundCall refund = a_refund();
     refund.order_id = "订单 \"7\"\\\n\x01</script>";
     const std::string body = refund_request(config_of("https://pay.example"), refund).body;
     EXPECT_EQ(json::parse(body)["order_id"], std::string(refund.order_id));
@@ -136,7 +201,7 @@ TEST(RefundRequest, EscapesWhatAnOrderIdMayHold) {
 }
 
 TEST(RefundRequest, SurvivesBytesThatAreNoUtf8) {
-    Refund refund = a_refund();
+    RefundCall refund = a_refund();
     refund.order_id = "order \xFF\xC3";
     const std::string body = refund_request(config_of("https://pay.example"), refund).body;
     EXPECT_TRUE(json::accept(body));
@@ -196,7 +261,7 @@ TEST(Signature, CoversIdTimeAndBody) {
     const Headers headers = headers_of(*request);
     EXPECT_EQ(headers.at("webhook-id"), "P7-R1");
     EXPECT_EQ(headers.at("webhook-timestamp"), "1717747200");
-    EXPECT_EQ(headers.at("webhook-signature"), "v1,base64(mac of it)");
+    EXPECT_EQ(headers.at("webhook-signature"), "v1,base64(mac-of-it)");
     EXPECT_EQ(headers.size(), 6u);
 }
 
@@ -233,30 +298,204 @@ TEST(Signature, ThatCannotBeMadeLetsNothingLeave) {
     FakeCrypto crypto;
     crypto.hmac_fails = true;
     expect_no_request(crypto);
-    crypto.hmac_fails = false;
-    crypto.decoded = std::nullopt;
-    expect_no_request(crypto);
-    crypto.decoded = "too short";
-    expect_no_request(crypto);
 }
 
-TEST(SigningKey, HasTwentyFourToSixtyFourBytes) {
+OpenedGateway open_with(std::string_view name, std::string_view value, const CryptoPort& crypto) {
+    GatewayOptions options;
+    options.set("url", "https://pay.example");
+    options.set(name, value);
+    return http_driver.open(options, crypto);
+}
+
+TEST(SigningSecret, HasTwentyFourToSixtyFourBytes) {
     FakeCrypto crypto;
     for (std::size_t bytes = 0; bytes < 100; ++bytes) {
         crypto.decoded = std::string(bytes, 'k');
-        EXPECT_EQ(signing_key("whsec_x", crypto).has_value(), bytes >= 24 && bytes <= 64) << bytes;
+        const OpenedGateway opened = open_with("signing_secret", "whsec_x", crypto);
+        EXPECT_EQ(opened.gateway != nullptr, bytes >= 24 && bytes <= 64) << bytes;
+        EXPECT_EQ(opened.problem.option, opened.gateway ? "" : "signing_secret");
+    }
+    crypto.decoded = std::nullopt;
+    EXPECT_FALSE(open_with("signing_secret", "whsec_x", crypto).gateway);
+}
+
+TEST(SigningSecret, IsReadWithAndWithoutItsPrefix) {
+    const FakeCrypto crypto;
+    EXPECT_TRUE(open_with("signing_secret", "whsec_abcd", crypto).gateway);
+    EXPECT_EQ(crypto.decoded_text, "abcd");
+    EXPECT_TRUE(open_with("signing_secret", "abcd", crypto).gateway);
+    EXPECT_EQ(crypto.decoded_text, "abcd");
+    // One prefix, and only at the beginning.
+    EXPECT_TRUE(open_with("signing_secret", "whsec_whsec_abcd", crypto).gateway);
+    EXPECT_EQ(crypto.decoded_text, "whsec_abcd");
+}
+
+TEST(BearerToken, IsPrintableAndNotEndless) {
+    const FakeCrypto crypto;
+    EXPECT_TRUE(open_with("bearer_token", std::string(4096, 't'), crypto).gateway);
+    for (const std::string& token : {std::string(4097, 't'), std::string("a b"),
+                                     std::string("a\r\nX: y"), std::string("t\xC3\xA4")}) {
+        const OpenedGateway opened = open_with("bearer_token", token, crypto);
+        EXPECT_FALSE(opened.gateway);
+        EXPECT_EQ(opened.problem.option, "bearer_token");
+        EXPECT_EQ(opened.problem.detail.find(token), std::string::npos);
     }
 }
 
-TEST(SigningKey, IsReadWithAndWithoutItsPrefix) {
+// ---- Notifications -----------------------------------------------------------------------------
+
+struct Message {
+    std::string id = "msg-1";
+    std::string timestamp = std::to_string(now_unix_s);
+    std::string signature = "v1,base64(mac-of-it)";
+    std::string body =
+        R"({"type":"payment.succeeded","payment_id":"P7","amount":3200,"currency":"CNY",)"
+        R"("transaction_id":"4200001"})";
+};
+
+Notice notice_of(const Message& message) {
     const FakeCrypto crypto;
-    EXPECT_EQ(signing_key("whsec_abcd", crypto), key_of_24_bytes);
-    EXPECT_EQ(crypto.decoded_text, "abcd");
-    EXPECT_EQ(signing_key("abcd", crypto), key_of_24_bytes);
-    EXPECT_EQ(crypto.decoded_text, "abcd");
-    // One prefix, and only at the beginning.
-    signing_key("whsec_whsec_abcd", crypto);
-    EXPECT_EQ(crypto.decoded_text, "whsec_abcd");
+    const std::vector<HttpHeader> headers = {{"Webhook-Id", message.id},
+                                             {"WEBHOOK-TIMESTAMP", message.timestamp},
+                                             {"webhook-signature", message.signature}};
+    return gateway_of(signing_config(), crypto)
+        ->read_notice(RawNotice{headers, message.body, now_unix_s});
+}
+
+Notice notice_of_body(std::string body) {
+    Message message;
+    message.body = std::move(body);
+    return notice_of(message);
+}
+
+TEST(Notification, OfAPaymentSaysWhatArrived) {
+    const Notice notice = notice_of({});
+    ASSERT_EQ(notice.kind, NoticeKind::payment) << notice.why;
+    EXPECT_EQ(notice.payment.payment_id, "P7");
+    EXPECT_TRUE(notice.payment.success);
+    EXPECT_EQ(notice.payment.amount, 3200);
+    EXPECT_EQ(notice.payment.currency, "CNY");
+    EXPECT_EQ(notice.payment.transaction_id, "4200001");
+    EXPECT_EQ(notice.content, Message().body);
+}
+
+TEST(Notification, IsSignedOverIdTimestampAndRawBody) {
+    const FakeCrypto crypto;
+    const Message message;
+    const std::vector<HttpHeader> headers = {{"webhook-id", message.id},
+                                             {"webhook-timestamp", message.timestamp},
+                                             {"webhook-signature", message.signature}};
+    gateway_of(signing_config(), crypto)->read_notice({headers, message.body, now_unix_s});
+    EXPECT_EQ(crypto.signed_message, "msg-1." + message.timestamp + "." + message.body);
+    EXPECT_EQ(crypto.signed_key, key_of_24_bytes);
+}
+
+TEST(Notification, OneOfSeveralSignaturesIsEnough) {
+    Message message;
+    message.signature = "v1,old v1a,other v1,base64(mac-of-it)";
+    EXPECT_EQ(notice_of(message).kind, NoticeKind::payment);
+    for (const char* wrong : {"", "v1,", "base64(mac-of-it)", "v1,base64(mac-of-it", " ",
+                              "v1,base64(mac-of-it)x", "V1,base64(mac-of-it)"}) {
+        message.signature = wrong;
+        EXPECT_EQ(notice_of(message).kind, NoticeKind::forged) << wrong;
+    }
+}
+
+TEST(Notification, OfAnotherTimeIsForged) {
+    Message message;
+    for (const std::int64_t age : {0, 300, -300}) {
+        message.timestamp = std::to_string(now_unix_s - age);
+        EXPECT_EQ(notice_of(message).kind, NoticeKind::payment) << age;
+    }
+    for (const std::int64_t age : {301, -301}) {
+        message.timestamp = std::to_string(now_unix_s - age);
+        EXPECT_EQ(notice_of(message).kind, NoticeKind::forged) << age;
+    }
+    for (const char* wrong : {"", "now", "1717747200.0", " 1717747200", "1717747200 ",
+                              "99999999999999999999999", "-9223372036854775808",
+                              "9223372036854775807"}) {
+        message.timestamp = wrong;
+        EXPECT_EQ(notice_of(message).kind, NoticeKind::forged) << wrong;
+    }
+}
+
+TEST(Notification, NeedsEachHeaderOnce) {
+    const FakeCrypto crypto;
+    const Message message;
+    const auto gateway = gateway_of(signing_config(), crypto);
+    const std::vector<HttpHeader> all = {{"webhook-id", message.id},
+                                         {"webhook-timestamp", message.timestamp},
+                                         {"webhook-signature", message.signature}};
+    for (std::size_t i = 0; i < all.size(); ++i) {
+        std::vector<HttpHeader> headers = all;
+        headers.erase(headers.begin() + static_cast<std::ptrdiff_t>(i));
+        EXPECT_EQ(gateway->read_notice({headers, message.body, now_unix_s}).kind,
+                  NoticeKind::forged);
+        headers = all;
+        headers.push_back(all[i]);
+        EXPECT_EQ(gateway->read_notice({headers, message.body, now_unix_s}).kind,
+                  NoticeKind::forged);
+    }
+}
+
+TEST(Notification, CannotBeJudgedWithoutASecret) {
+    const FakeCrypto crypto;
+    const Message message;
+    const std::vector<HttpHeader> headers = {{"webhook-id", message.id},
+                                             {"webhook-timestamp", message.timestamp},
+                                             {"webhook-signature", message.signature}};
+    EXPECT_EQ(gateway_of(config_of("https://pay.example"), crypto)
+                  ->read_notice({headers, message.body, now_unix_s})
+                  .kind,
+              NoticeKind::unusable);
+}
+
+TEST(Notification, OfAFailureNeedsNoAmount) {
+    const Notice notice = notice_of_body(R"({"type":"payment.failed","payment_id":"P7"})");
+    ASSERT_EQ(notice.kind, NoticeKind::payment) << notice.why;
+    EXPECT_FALSE(notice.payment.success);
+    EXPECT_FALSE(notice.payment.amount);
+}
+
+TEST(Notification, OfARefundSaysHowItEnded) {
+    const Notice done = notice_of_body(
+        R"({"type":"refund.succeeded","refund_no":"P7-R1","amount":3200,"refund_id":"r-9"})");
+    ASSERT_EQ(done.kind, NoticeKind::refund) << done.why;
+    EXPECT_EQ(done.refund.refund_no, "P7-R1");
+    EXPECT_EQ(done.refund.verdict, Verdict::succeeded);
+    EXPECT_EQ(done.refund.amount, 3200);
+    EXPECT_EQ(done.refund.refund_id, "r-9");
+    const Notice failed =
+        notice_of_body(R"({"type":"refund.failed","refund_no":"P7-R1","error":"closed"})");
+    ASSERT_EQ(failed.kind, NoticeKind::refund);
+    EXPECT_EQ(failed.refund.verdict, Verdict::failed);
+    EXPECT_EQ(failed.refund.error, "closed");
+}
+
+TEST(Notification, OfAnotherTypeIsIgnored) {
+    EXPECT_EQ(notice_of_body(R"({"type":"customer.created"})").kind, NoticeKind::ignored);
+    EXPECT_EQ(notice_of_body(R"({"type":7})").kind, NoticeKind::ignored);
+    EXPECT_EQ(notice_of_body("{}").kind, NoticeKind::ignored);
+}
+
+// Signed by the gateway, and yet nothing to book by.
+TEST(Notification, ThatCannotBeReadSettlesNothing) {
+    for (const char* body :
+         {"", "[]", "null", "{", R"("x")", R"({"type":"payment.succeeded"})",
+          R"({"type":"payment.succeeded","payment_id":"P 7","amount":1,"currency":"CNY"})",
+          R"({"type":"payment.succeeded","payment_id":"P7","amount":"1","currency":"CNY"})",
+          R"({"type":"payment.succeeded","payment_id":"P7","amount":1.0,"currency":"CNY"})",
+          R"({"type":"payment.succeeded","payment_id":"P7","amount":0,"currency":"CNY"})",
+          R"({"type":"payment.succeeded","payment_id":"P7","amount":-1,"currency":"CNY"})",
+          R"({"type":"payment.succeeded","payment_id":"P7","amount":1,"currency":"cny"})",
+          R"({"type":"payment.succeeded","payment_id":"P7","amount":9223372036854775808,)"
+          R"("currency":"CNY"})",
+          R"({"type":"refund.succeeded"})", R"({"type":"refund.succeeded","refund_no":""})"}) {
+        EXPECT_EQ(notice_of_body(body).kind, NoticeKind::forged) << body;
+    }
+    std::string long_number(R"({"type":"refund.succeeded","refund_no":")");
+    long_number += std::string(65, 'x') + R"("})";
+    EXPECT_EQ(notice_of_body(long_number).kind, NoticeKind::forged);
 }
 
 // ---- What an answer means ----------------------------------------------------------------------
@@ -519,4 +758,4 @@ TEST(Answer, ThatDidNotComeDecidesByDeliveryAlone) {
 }
 
 }  // namespace
-}  // namespace payonce::core::http_gateway
+}  // namespace payonce::core

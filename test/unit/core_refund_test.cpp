@@ -40,8 +40,8 @@ constexpr std::array every_status = {RefundStatus::queued,      RefundStatus::se
                                      RefundStatus::attention};
 constexpr std::array every_kind = {CallKind::refund, CallKind::query};
 constexpr std::array every_verdict = {Verdict::succeeded, Verdict::processing, Verdict::failed,
-                                      Verdict::rejected,  Verdict::not_found,  Verdict::wait,
-                                      Verdict::not_sent,  Verdict::unknown};
+                                      Verdict::abnormal,  Verdict::rejected,   Verdict::not_found,
+                                      Verdict::wait,      Verdict::not_sent,   Verdict::unknown};
 
 RefundFacts facts_of(RefundStatus status) {
     RefundFacts facts;
@@ -159,6 +159,8 @@ const std::vector<Row> rules = {
      RefundStatus::refunded},
     // 4: the gateway proved the number dead.
     {{Verdict::failed}, Call::any, in_hand, true, Effect::settle_as_dead},
+    // 4: it left and did not arrive: a new number would send it twice.
+    {{Verdict::abnormal}, Call::any, in_hand, true, Effect::settle, RefundStatus::attention},
     // 8: accepted, and polled on.
     {{Verdict::processing}, Call::any, in_hand, true, Effect::poll},
     // 5: the gateway does not know the number, so it may be sent; one that it had accepted is asked
@@ -230,21 +232,21 @@ Row rule_for(const Case& c) {
 
 void expect_unchanged(const Case& c, const RefundStep& step, bool flagged) {
     EXPECT_EQ(step.changes_nothing, !flagged);
-    EXPECT_EQ(step.flag_payment, flagged);
+    EXPECT_EQ(step.flag, flagged ? Flag::contradiction : Flag::none);
     EXPECT_EQ(step.status, c.status);
     EXPECT_EQ(step.failed_attempts, 3);
     EXPECT_FALSE(step.via_sending || step.ask_first || step.number_dead);
 }
 
 void expect_settled(const RefundStep& step, RefundStatus status, bool dead) {
-    EXPECT_FALSE(step.changes_nothing || step.flag_payment || step.ask_first);
+    EXPECT_FALSE(step.changes_nothing || step.flag != Flag::none || step.ask_first);
     EXPECT_EQ(step.status, status);
     EXPECT_EQ(step.number_dead, dead);
     EXPECT_TRUE(is_settled(step.status));
 }
 
 void expect_retried(const Row& rule, const RefundStep& step) {
-    EXPECT_FALSE(step.changes_nothing || step.flag_payment || step.number_dead);
+    EXPECT_FALSE(step.changes_nothing || step.flag != Flag::none || step.number_dead);
     EXPECT_EQ(step.status, rule.to);
     EXPECT_EQ(step.ask_first, rule.ask_first);
     const bool at_once = rule.effect == Effect::at_once;
@@ -254,8 +256,9 @@ void expect_retried(const Row& rule, const RefundStep& step) {
     EXPECT_LT(step.next_attempt_at, at_once ? now + 1 : now + 8 * second);
 }
 
-void expect_polled(const RefundStep& step) {
-    EXPECT_FALSE(step.changes_nothing || step.flag_payment || step.ask_first || step.number_dead);
+void expect_polled(const Case& c, const RefundStep& step) {
+    EXPECT_FALSE(step.changes_nothing || step.ask_first || step.number_dead);
+    EXPECT_EQ(step.flag, c.verdict == Verdict::rejected ? Flag::not_told : Flag::none);
     EXPECT_EQ(step.status, RefundStatus::processing);
     EXPECT_EQ(step.failed_attempts, 0);
     EXPECT_GT(step.next_attempt_at, now);
@@ -279,7 +282,7 @@ TEST(AfterAnswer, FollowsTheRulesInEveryCase) {
                 expect_settled(step, RefundStatus::attention, true);
                 break;
             case Effect::poll:
-                expect_polled(step);
+                expect_polled(c, step);
                 break;
             case Effect::at_once:
             case Effect::later:
@@ -343,7 +346,7 @@ TEST(AfterAnswer, LateFailureOfAnEarlierAttemptIsOnlyRecorded) {
 TEST(AfterAnswer, SuccessOfACancelledRefundIsShownToAPerson) {
     const RefundStep step = after_answer(facts_of(RefundStatus::cancelled), CallKind::refund,
                                          answer_of(Verdict::succeeded), false, policy, {now, 0});
-    EXPECT_TRUE(step.flag_payment);
+    EXPECT_EQ(step.flag, Flag::contradiction);
     EXPECT_FALSE(step.changes_nothing);
     EXPECT_EQ(step.status, RefundStatus::cancelled);
 }
@@ -392,7 +395,7 @@ Life with_answer(const Life& life, Verdict verdict) {
 }
 
 Life with_lost_lease(const Life& life) {
-    const RefundStep step = after_lost_lease(life.claimed(), {now, 0});
+    const RefundStep step = after_lost_lease(life.claimed(), policy, {now, 0});
     const bool sent = life.may_have_been_sent || life.next_call() == CallKind::refund;
     return {step.status, step.ask_first, sent};
 }
@@ -686,7 +689,9 @@ TEST(Polling, NeverGivesUpAndRaisesTheAlarmAfterThirtyDays) {
             const RefundStep step =
                 after_answer(facts, CallKind::query, answer_of(verdict), true, policy, {now, 0});
             EXPECT_EQ(step.status, RefundStatus::processing) << name_of(verdict);
-            EXPECT_EQ(step.flag_payment, age_days >= 30) << name_of(verdict) << age_days;
+            const Flag young = verdict == Verdict::rejected ? Flag::not_told : Flag::none;
+            EXPECT_EQ(step.flag, age_days >= 30 ? Flag::overdue : young)
+                << name_of(verdict) << age_days;
         }
     }
 }
@@ -694,7 +699,7 @@ TEST(Polling, NeverGivesUpAndRaisesTheAlarmAfterThirtyDays) {
 TEST(Polling, TakesAClockThatWasSetBack) {
     const RefundStep step = poll_at_age(-day, 0);
     EXPECT_EQ(step.next_attempt_at, now + second / 2);
-    EXPECT_FALSE(step.flag_payment);
+    EXPECT_EQ(step.flag, Flag::none);
 }
 
 TEST(Polling, TakesExtremePolicies) {
@@ -729,57 +734,234 @@ TEST(AfterLostLease, AsksNowAndKeepsWhatWasAccepted) {
         {RefundStatus::processing, RefundStatus::processing},
     };
     for (const auto& [from, to] : expected) {
-        const RefundStep step = after_lost_lease(facts_of(from), {now, 0});
+        const RefundStep step = after_lost_lease(facts_of(from), policy, {now, 0});
         EXPECT_EQ(step.status, to);
         EXPECT_EQ(step.next_attempt_at, now);
         EXPECT_EQ(step.failed_attempts, 3);
         EXPECT_EQ(step.ask_first, to == RefundStatus::queued);
-        EXPECT_FALSE(step.changes_nothing || step.flag_payment || step.number_dead);
+        EXPECT_FALSE(step.changes_nothing || step.flag != Flag::none || step.number_dead);
         EXPECT_TRUE(is_allowed(from, step));
     }
 }
 
 TEST(AfterLostLease, LeavesWhatWasSettledByHand) {
     for (const RefundStatus status : settled) {
-        const RefundStep step = after_lost_lease(facts_of(status), {now, 0});
+        const RefundStep step = after_lost_lease(facts_of(status), policy, {now, 0});
         EXPECT_TRUE(step.changes_nothing);
         EXPECT_EQ(step.status, status);
     }
 }
 
+std::vector<std::pair<RefundStatus, Verdict>> every_status_with(
+    const std::vector<Verdict>& verdicts) {
+    std::vector<std::pair<RefundStatus, Verdict>> all;
+    for (const RefundStatus status : every_status) {
+        for (const Verdict verdict : verdicts) {
+            all.emplace_back(status, verdict);
+        }
+    }
+    return all;
+}
+
 TEST(AfterNews, SuccessSettlesWhatIsUnsettledAndFlagsTheRest) {
     for (const RefundStatus status : every_status) {
-        const RefundStep step = after_news(facts_of(status), true);
+        const RefundStep step = after_news(facts_of(status), Verdict::succeeded, policy, {now, 0});
         SCOPED_TRACE(static_cast<int>(status));
         EXPECT_TRUE(is_allowed(status, step));
         EXPECT_EQ(step.changes_nothing, status == RefundStatus::refunded);
         const bool given_up =
             status == RefundStatus::cancelled || status == RefundStatus::attention;
-        EXPECT_EQ(step.flag_payment, given_up);
+        EXPECT_EQ(step.flag, given_up ? Flag::contradiction : Flag::none);
         EXPECT_EQ(step.status, given_up ? status : RefundStatus::refunded);
     }
 }
 
 TEST(AfterNews, FailureNeedsAPersonEvenAfterASuccess) {
-    for (const RefundStatus status : every_status) {
-        const RefundStep step = after_news(facts_of(status), false);
+    for (const auto& [status, verdict] : every_status_with({Verdict::failed, Verdict::abnormal})) {
+        const RefundStep step = after_news(facts_of(status), verdict, policy, {now, 0});
         SCOPED_TRACE(static_cast<int>(status));
+        EXPECT_EQ(step.number_dead, step.status != status && verdict == Verdict::failed);
         EXPECT_TRUE(is_allowed(status, step));
         const bool given_up =
             status == RefundStatus::cancelled || status == RefundStatus::attention;
         EXPECT_EQ(step.changes_nothing, given_up);
         EXPECT_EQ(step.status, given_up ? status : RefundStatus::attention);
-        EXPECT_FALSE(step.flag_payment);
+        EXPECT_EQ(step.flag, Flag::none);
     }
 }
 
 TEST(AfterNews, TheSameAgainChangesNothing) {
     for (const RefundStatus status : every_status) {
-        for (const bool success : {true, false}) {
-            const RefundStep first = after_news(facts_of(status), success);
-            const RefundStep second_time = after_news(facts_of(first.status), success);
-            EXPECT_TRUE(second_time.changes_nothing || second_time.flag_payment);
+        for (const Verdict verdict : {Verdict::succeeded, Verdict::failed, Verdict::abnormal}) {
+            const RefundStep first = after_news(facts_of(status), verdict, policy, {now, 0});
+            const RefundStep second_time =
+                after_news(facts_of(first.status), verdict, policy, {now, 0});
+            EXPECT_TRUE(second_time.changes_nothing || second_time.flag != Flag::none);
             EXPECT_EQ(second_time.status, first.status);
+        }
+    }
+}
+
+TEST(AfterNews, ProcessingMakesWhatWasSentAccepted) {
+    for (const RefundStatus status : every_status) {
+        SCOPED_TRACE(static_cast<int>(status));
+        const RefundStep step =
+            after_news(facts_of(status), Verdict::processing, policy, {now, 0});
+        const bool accepted = not_accepted.contains(status);
+        EXPECT_EQ(step.changes_nothing, !accepted);
+        EXPECT_EQ(step.status, accepted ? RefundStatus::processing : status);
+        EXPECT_TRUE(is_allowed(status, step));
+    }
+}
+
+TEST(AfterNews, AHintHasTheGatewayAskedNow) {
+    for (const RefundStatus status : every_status) {
+        SCOPED_TRACE(static_cast<int>(status));
+        RefundFacts facts = facts_of(status);
+        facts.when_unknown = WhenUnknown::give_up;
+        const RefundStep step = after_news(facts, Verdict::unknown, policy, {now, 0});
+        const bool asked =
+            status == RefundStatus::unconfirmed || status == RefundStatus::processing;
+        EXPECT_EQ(step.status, status);
+        EXPECT_EQ(step.changes_nothing, !asked);
+        if (asked) {
+            EXPECT_EQ(step.next_attempt_at, now);
+            EXPECT_EQ(step.when_unknown, WhenUnknown::give_up);
+        }
+    }
+}
+
+// ---- A gateway's habits ------------------------------------------------------------------------
+
+constexpr RetryPolicy habits{second, hour, 7 * day, 10 * second, 23 * hour};
+
+RefundStep answered(const RefundFacts& facts, CallKind kind, const AnswerFacts& answer,
+                    const RetryPolicy& its_policy = habits) {
+    return after_answer(facts, kind, answer, true, its_policy, {now, 0});
+}
+
+TEST(QueryDelay, KeepsAQueryAwayFromItsRequest) {
+    RefundFacts facts = facts_of(RefundStatus::sending);
+    facts.failed_attempts = 0;
+    const RefundStep step = answered(facts, CallKind::refund, answer_of(Verdict::unknown));
+    EXPECT_EQ(step.status, RefundStatus::unconfirmed);
+    EXPECT_EQ(step.next_attempt_at, now + 10 * second);
+}
+
+TEST(QueryDelay, CountsFromTheLostRequestItself) {
+    RefundFacts facts = facts_of(RefundStatus::sending);
+    facts.sent_at = now - 4 * second;
+    EXPECT_EQ(after_lost_lease(facts, habits, {now, 0}).next_attempt_at, now + 6 * second);
+    facts.sent_at = now - hour;
+    EXPECT_EQ(after_lost_lease(facts, habits, {now, 0}).next_attempt_at, now);
+    // A lost query is no request.
+    facts.status = RefundStatus::unconfirmed;
+    facts.sent_at = now;
+    EXPECT_EQ(after_lost_lease(facts, habits, {now, 0}).next_attempt_at, now);
+}
+
+TEST(Rejection, ToBeConfirmedIsAskedAboutBeforeAPersonIs) {
+    AnswerFacts refused = answer_of(Verdict::rejected);
+    refused.confirm = true;
+    const RefundStep step = answered(facts_of(RefundStatus::sending), CallKind::refund, refused);
+    EXPECT_EQ(step.status, RefundStatus::unconfirmed);
+    EXPECT_EQ(step.when_unknown, WhenUnknown::give_up);
+
+    RefundFacts facts = facts_of(RefundStatus::unconfirmed);
+    facts.when_unknown = WhenUnknown::give_up;
+    // Not known there: so it was refused, and is never sent again by itself.
+    EXPECT_EQ(answered(facts, CallKind::query, answer_of(Verdict::not_found)).status,
+              RefundStatus::attention);
+    // Known after all.
+    EXPECT_EQ(answered(facts, CallKind::query, answer_of(Verdict::succeeded)).status,
+              RefundStatus::refunded);
+    EXPECT_EQ(answered(facts, CallKind::query, answer_of(Verdict::processing)).status,
+              RefundStatus::processing);
+    // No answer yet: what it is to lead to is kept.
+    const RefundStep later = answered(facts, CallKind::query, answer_of(Verdict::unknown));
+    EXPECT_EQ(later.status, RefundStatus::unconfirmed);
+    EXPECT_EQ(later.when_unknown, WhenUnknown::give_up);
+    EXPECT_EQ(after_lost_lease(facts, habits, {now, 0}).when_unknown, WhenUnknown::give_up);
+}
+
+TEST(IdempotencyKey, ChangesOnlyWhenItsStoredErrorIsProvenAndNothingIsKnown) {
+    AnswerFacts stored = answer_of(Verdict::unknown);
+    stored.when_unknown = WhenUnknown::new_key;
+    const RefundStep step = answered(facts_of(RefundStatus::sending), CallKind::refund, stored);
+    EXPECT_EQ(step.when_unknown, WhenUnknown::new_key);
+    EXPECT_FALSE(step.new_key);
+
+    for (const Verdict verdict : every_verdict) {
+        for (const WhenUnknown when_unknown :
+             {WhenUnknown::resend, WhenUnknown::new_key, WhenUnknown::give_up}) {
+            RefundFacts facts = facts_of(RefundStatus::unconfirmed);
+            facts.when_unknown = when_unknown;
+            facts.key_sent_at = now - hour;
+            EXPECT_EQ(answered(facts, CallKind::query, answer_of(verdict)).new_key,
+                      verdict == Verdict::not_found && when_unknown == WhenUnknown::new_key)
+                << name_of(verdict) << name_of(when_unknown);
+        }
+    }
+}
+
+// Rule 6: ask, and if that does not settle it, a person.
+TEST(IdempotencyHorizon, EndsEveryResending) {
+    for (const WhenUnknown when_unknown : {WhenUnknown::resend, WhenUnknown::new_key}) {
+        for (const RefundStatus status : {RefundStatus::sending, RefundStatus::unconfirmed,
+                                          RefundStatus::processing}) {
+            RefundFacts facts = facts_of(status);
+            facts.when_unknown = when_unknown;
+            const auto not_found = answer_of(Verdict::not_found);
+            facts.key_sent_at = now - habits.idempotency_horizon + 1;
+            EXPECT_EQ(answered(facts, CallKind::query, not_found).status, RefundStatus::queued);
+            facts.key_sent_at = now - habits.idempotency_horizon;
+            EXPECT_EQ(answered(facts, CallKind::query, not_found).status, RefundStatus::attention);
+            EXPECT_FALSE(answered(facts, CallKind::query, not_found).number_dead);
+            // Nothing was sent under the key yet, or the gateway never forgets.
+            EXPECT_EQ(answered(facts, CallKind::query, not_found, policy).status,
+                      RefundStatus::queued);
+            facts.key_sent_at = std::nullopt;
+            EXPECT_EQ(answered(facts, CallKind::query, not_found).status, RefundStatus::queued);
+        }
+    }
+}
+
+TEST(NotSent, SaysThatNothingWasSentUnderTheKey) {
+    for (const Verdict verdict : every_verdict) {
+        EXPECT_EQ(answered(facts_of(RefundStatus::sending), CallKind::refund, answer_of(verdict))
+                      .unsent,
+                  verdict == Verdict::not_sent);
+        EXPECT_FALSE(answered(facts_of(RefundStatus::unconfirmed), CallKind::query,
+                              answer_of(verdict))
+                         .unsent);
+    }
+}
+
+TEST(Concern, IsShownWhileTheRefundGoesOn) {
+    AnswerFacts poor = answer_of(Verdict::wait);
+    poor.concern = Concern::balance;
+    const RefundStep waiting = answered(facts_of(RefundStatus::sending), CallKind::refund, poor);
+    EXPECT_EQ(waiting.status, RefundStatus::queued);
+    EXPECT_EQ(waiting.flag, Flag::balance);
+
+    AnswerFacts pending = answer_of(Verdict::processing);
+    pending.concern = Concern::customer;
+    EXPECT_EQ(answered(facts_of(RefundStatus::sending), CallKind::refund, pending).flag,
+              Flag::customer);
+}
+
+TEST(Concern, ThatAnswersCannotBeVerifiedIsShownTheSecondTimeInARow) {
+    AnswerFacts forged = answer_of(Verdict::unknown);
+    forged.concern = Concern::unverifiable;
+    for (const RefundStatus status :
+         {RefundStatus::sending, RefundStatus::unconfirmed, RefundStatus::processing}) {
+        for (const CallKind kind : every_kind) {
+            RefundFacts facts = facts_of(status);
+            facts.failed_attempts = 0;
+            const RefundStep first = answered(facts, kind, forged);
+            EXPECT_EQ(first.flag, Flag::none);
+            facts.failed_attempts = first.failed_attempts;
+            EXPECT_EQ(answered(facts, kind, forged).flag, Flag::unverifiable);
         }
     }
 }
@@ -791,10 +973,16 @@ TEST(RefundNames, AreDistinct) {
     for (const Verdict verdict : every_verdict) {
         names.insert(name_of(verdict));
     }
-    EXPECT_EQ(names, (std::set<std::string>{"succeeded", "processing", "failed", "rejected",
-                                            "not_found", "wait", "not_sent", "unknown"}));
+    EXPECT_EQ(names, (std::set<std::string>{"succeeded", "processing", "failed", "abnormal",
+                                            "rejected", "not_found", "wait", "not_sent",
+                                            "unknown"}));
     EXPECT_STREQ(name_of(CallKind::refund), "refund");
     EXPECT_STREQ(name_of(CallKind::query), "query");
+    for (const WhenUnknown when_unknown :
+         {WhenUnknown::resend, WhenUnknown::new_key, WhenUnknown::give_up}) {
+        EXPECT_EQ(when_unknown_of(name_of(when_unknown)), when_unknown);
+    }
+    EXPECT_EQ(when_unknown_of("anything else"), WhenUnknown::resend);
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <variant>
 
 #include "core/gateways/http.h"
 #include "net/openssl_crypto.h"
@@ -14,7 +15,6 @@ namespace payonce::net {
 namespace {
 
 using core::HttpRequest;
-namespace gateway = core::http_gateway;
 
 constexpr std::int64_t now_unix_s = 1717747200;
 
@@ -26,11 +26,27 @@ constexpr std::int64_t now_unix_s = 1717747200;
 //
 //   printf %s "$message" | openssl dgst -sha256 -mac HMAC -binary
 //       -macopt hexkey:31f290f6bf06298aab4f08d43c3f082cf648a362da2da4b0 | base64
-gateway::Config signing_config() {
-    gateway::Config config;
-    config.url = "https://pay.example";
-    config.signing_secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
-    return config;
+constexpr std::string_view a_secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+const OpensslCrypto crypto;
+
+core::OpenedGateway open_with(std::string_view secret) {
+    core::GatewayOptions options;
+    options.set("url", "https://pay.example");
+    options.set("signing_secret", secret);
+    return core::http_driver.open(options, crypto);
+}
+
+HttpRequest request_of(core::CallKind kind, std::string_view secret) {
+    core::RefundCall call;
+    call.kind = kind;
+    call.refund_no = "P7-R1";
+    call.payment_id = "P7";
+    call.order_id = "O-7";
+    call.transaction_id = "4200001";
+    call.amount = 3200;
+    call.currency = "CNY";
+    call.reason = "duplicate";
+    return std::get<HttpRequest>(open_with(secret).gateway->build(call, {now_unix_s, ""}));
 }
 
 std::string header_of(const HttpRequest& request, std::string_view name) {
@@ -43,51 +59,33 @@ std::string header_of(const HttpRequest& request, std::string_view name) {
 }
 
 TEST(GatewaySignature, OfARefundIsWhatOthersCompute) {
-    gateway::Refund refund;
-    refund.refund_no = "P7-R1";
-    refund.payment_id = "P7";
-    refund.order_id = "O-7";
-    refund.transaction_id = "4200001";
-    refund.amount = 3200;
-    refund.currency = "CNY";
-    refund.reason = "duplicate";
-    const auto request =
-        gateway::build_refund(signing_config(), refund, OpensslCrypto(), now_unix_s);
-    ASSERT_TRUE(request);
+    const HttpRequest request = request_of(core::CallKind::refund, a_secret);
     // The bytes that were signed elsewhere: any other order of members needs another signature.
-    ASSERT_EQ(request->body,
+    ASSERT_EQ(request.body,
               R"({"amount":3200,"currency":"CNY","order_id":"O-7","payment_id":"P7",)"
               R"("reason":"duplicate","refund_no":"P7-R1","transaction_id":"4200001"})");
-    EXPECT_EQ(header_of(*request, "webhook-id"), "P7-R1");
-    EXPECT_EQ(header_of(*request, "webhook-timestamp"), "1717747200");
-    EXPECT_EQ(header_of(*request, "webhook-signature"),
+    EXPECT_EQ(header_of(request, "webhook-id"), "P7-R1");
+    EXPECT_EQ(header_of(request, "webhook-timestamp"), "1717747200");
+    EXPECT_EQ(header_of(request, "webhook-signature"),
               "v1,3yB6kVMjr/mzkiHVm/oBYpZyTkc1fEUoUNuhRLAiyZ8=");
 }
 
 TEST(GatewaySignature, OfAQueryIsWhatOthersCompute) {
-    const auto request =
-        gateway::build_query(signing_config(), "P7-R1", OpensslCrypto(), now_unix_s);
-    ASSERT_TRUE(request);
-    EXPECT_EQ(header_of(*request, "webhook-signature"),
+    EXPECT_EQ(header_of(request_of(core::CallKind::query, a_secret), "webhook-signature"),
               "v1,afmXavPAIcxY3LRVIeOx+G+25g8kkNFdB/+Z/0G3228=");
 }
 
 TEST(GatewaySignature, NeedsNoPrefix) {
-    gateway::Config config = signing_config();
-    config.signing_secret.erase(0, std::string_view("whsec_").size());
-    const auto request = gateway::build_query(config, "P7-R1", OpensslCrypto(), now_unix_s);
-    ASSERT_TRUE(request);
-    EXPECT_EQ(header_of(*request, "webhook-signature"),
+    const std::string_view bare = a_secret.substr(std::string_view("whsec_").size());
+    EXPECT_EQ(header_of(request_of(core::CallKind::query, bare), "webhook-signature"),
               "v1,afmXavPAIcxY3LRVIeOx+G+25g8kkNFdB/+Z/0G3228=");
 }
 
-TEST(GatewaySignature, ThatASecretIsUnfitForLetsNothingLeave) {
+TEST(GatewaySignature, NeedsAFitSecret) {
     for (const char* secret :
          {"whsec_", "whsec_not base64", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaS",
           "whsec_c2hvcnQ=", "wrong_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}) {
-        gateway::Config config = signing_config();
-        config.signing_secret = secret;
-        EXPECT_FALSE(gateway::build_query(config, "P7-R1", OpensslCrypto(), now_unix_s)) << secret;
+        EXPECT_FALSE(open_with(secret).gateway) << secret;
     }
 }
 

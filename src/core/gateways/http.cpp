@@ -1,52 +1,26 @@
 #include "core/gateways/http.h"
 
-#include <nlohmann/json.hpp>
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <cstddef>
+#include <utility>
 
+#include "core/identifiers.h"
+#include "core/json.h"
 #include "core/text.h"
 
-namespace payonce::core::http_gateway {
+namespace payonce::core {
 namespace {
 
 using nlohmann::json;
 
 constexpr std::size_t max_refund_id_bytes = 128;
-
-std::string endpoint(const Config& config) {
-    std::string url = config.url;
-    while (url.ends_with('/')) {
-        url.pop_back();
-    }
-    return url + "/refunds";
-}
-
-// Standard Webhooks: HMAC-SHA256 over "id.timestamp.body". The id names the message, so a
-// repetition carries the same; it is the refund's number.
-bool sign(HttpRequest& request, const Config& config, std::string_view message_id,
-          const CryptoPort& crypto, std::int64_t now_unix_s) {
-    const auto key = signing_key(config.signing_secret, crypto);
-    if (!key) {
-        return false;
-    }
-    const std::string timestamp = std::to_string(now_unix_s);
-    const auto mac =
-        crypto.hmac_sha256(*key, std::string(message_id) + "." + timestamp + "." + request.body);
-    if (!mac) {
-        return false;
-    }
-    request.headers.push_back({"webhook-id", std::string(message_id)});
-    request.headers.push_back({"webhook-timestamp", timestamp});
-    request.headers.push_back({"webhook-signature", "v1," + crypto.base64_encode(*mac)});
-    return true;
-}
-
-bool authorize(HttpRequest& request, const Config& config, std::string_view message_id,
-               const CryptoPort& crypto, std::int64_t now_unix_s) {
-    request.headers.push_back({"Accept", "application/json"});
-    if (!config.bearer_token.empty()) {
-        request.headers.push_back({"Authorization", "Bearer " + config.bearer_token});
-    }
-    return config.signing_secret.empty() || sign(request, config, message_id, crypto, now_unix_s);
-}
+constexpr std::size_t max_token_bytes = 4096;
+constexpr std::size_t max_content_bytes = 2000;
+// Standard Webhooks: "within an acceptable tolerance"; its libraries take five minutes.
+constexpr std::int64_t max_notice_age_s = 300;
+constexpr int max_signatures = 16;
 
 GatewayAnswer answer(Verdict verdict, std::string error = {}) {
     GatewayAnswer made;
@@ -55,19 +29,7 @@ GatewayAnswer answer(Verdict verdict, std::string error = {}) {
     return made;
 }
 
-// Discarded when it is not JSON, and nothing but JSON: the parser would take a zero byte for the
-// end.
-json parse(const std::string& bytes) {
-    return bytes.find('\0') == std::string::npos ? json::parse(bytes, nullptr, false)
-                                                 : json(json::value_t::discarded);
-}
-
-std::string text_member(const json& body, const char* name, std::size_t max_bytes) {
-    const auto member = body.find(name);
-    return member != body.end() && member->is_string()
-               ? clean_text(member->get_ref<const std::string&>(), max_bytes)
-               : std::string();
-}
+// --- Answers -----------------------------------------------------------------------------------
 
 Verdict verdict_of(std::string_view status) {
     if (status == "succeeded") {
@@ -80,7 +42,7 @@ Verdict verdict_of(std::string_view status) {
 }
 
 GatewayAnswer read_body(std::string_view refund_no, const std::string& bytes) {
-    const json body = parse(bytes);
+    const json body = parse_json(bytes);
     if (!body.is_object()) {
         return answer(Verdict::unknown, "the gateway's answer is not a JSON object");
     }
@@ -106,31 +68,31 @@ GatewayAnswer read_body(std::string_view refund_no, const std::string& bytes) {
 // What an error's body says, for a person: its "error" member, or its beginning.
 std::string error_text(const HttpResponse& response) {
     std::string text = "HTTP " + std::to_string(response.status);
-    const json body = parse(response.body);
+    const json body = parse_json(response.body);
     const std::string said = body.is_object() ? text_member(body, "error", max_error_bytes)
                                               : clean_text(response.body, 200);
     return clean_text(said.empty() ? text : text + ": " + said);
 }
 
-GatewayAnswer read_status(CallKind kind, std::string_view refund_no, const HttpResponse& response) {
+GatewayAnswer accepted(const HttpResponse& response) {
+    GatewayAnswer made = answer(Verdict::processing);
+    made.refund_id = text_member(parse_json(response.body), "refund_id", max_refund_id_bytes);
+    return made;
+}
+
+GatewayAnswer read_status(const RefundCall& call, const HttpResponse& response) {
     switch (response.status) {
         case 200:
-            return read_body(refund_no, response.body);
+            return read_body(call.refund_no, response.body);
         case 201:
-            if (kind == CallKind::refund) {
-                return read_body(refund_no, response.body);
+            if (call.kind == CallKind::refund) {
+                return read_body(call.refund_no, response.body);
             }
             break;
-        case 202: {
-            GatewayAnswer made = answer(Verdict::processing);
-            const json body = parse(response.body);
-            if (body.is_object()) {
-                made.refund_id = text_member(body, "refund_id", max_refund_id_bytes);
-            }
-            return made;
-        }
+        case 202:
+            return accepted(response);
         case 404:
-            if (kind == CallKind::query) {
+            if (call.kind == CallKind::query) {
                 return answer(Verdict::not_found, error_text(response));
             }
             break;
@@ -146,8 +108,245 @@ GatewayAnswer read_status(CallKind kind, std::string_view refund_no, const HttpR
     return answer(permanent ? Verdict::rejected : Verdict::unknown, error_text(response));
 }
 
-}  // namespace
+// --- Notifications -----------------------------------------------------------------------------
 
+Notice notice(NoticeKind kind, std::string why) {
+    Notice made;
+    made.kind = kind;
+    made.why = std::move(why);
+    return made;
+}
+
+bool is_recent(std::string_view timestamp, std::int64_t now_unix_s) {
+    std::int64_t sent = 0;
+    const char* end = timestamp.data() + timestamp.size();
+    const auto read = std::from_chars(timestamp.data(), end, sent);
+    // No difference of numbers that somebody else chose: it could overflow.
+    return read.ec == std::errc() && read.ptr == end && sent >= now_unix_s - max_notice_age_s &&
+           sent <= now_unix_s + max_notice_age_s;
+}
+
+// Takes as long whatever the bytes are.
+bool same_bytes(std::string_view a, std::string_view b) noexcept {
+    unsigned difference = a.size() == b.size() ? 0U : 1U;
+    for (std::size_t i = 0; i < std::min(a.size(), b.size()); ++i) {
+        difference |= static_cast<unsigned char>(a[i]) ^ static_cast<unsigned char>(b[i]);
+    }
+    return difference == 0;
+}
+
+// The header lists signatures, parted by blanks: "v1,<base64> v1a,…". One that fits is enough.
+bool any_matches(std::string_view header, std::string_view expected) {
+    bool matches = false;
+    for (int i = 0; i < max_signatures && !header.empty(); ++i) {
+        const std::size_t end = std::min(header.find(' '), header.size());
+        const bool this_one = same_bytes(header.substr(0, end), expected);
+        matches = matches || this_one;
+        header.remove_prefix(std::min(end + 1, header.size()));
+    }
+    return matches;
+}
+
+// Empty where the body says it in a form that cannot be right.
+std::string identifier_member(const json& body, const char* name) {
+    std::string value = text_member(body, name, max_transaction_id_bytes + 1);
+    return is_transaction_id(value) ? value : std::string();
+}
+
+Notice read_payment_notice(const json& body, bool success) {
+    Notice made;
+    made.kind = NoticeKind::payment;
+    made.payment.payment_id = text_member(body, "payment_id", max_error_bytes);
+    if (!is_payment_id(made.payment.payment_id)) {
+        return notice(NoticeKind::forged, "its payment_id is missing or malformed");
+    }
+    made.payment.success = success;
+    made.payment.amount = integer_member(body, "amount");
+    made.payment.currency = text_member(body, "currency", 16);
+    made.payment.transaction_id = identifier_member(body, "transaction_id");
+    const bool complete =
+        made.payment.amount && *made.payment.amount > 0 && is_currency(made.payment.currency);
+    if (success && !complete) {
+        return notice(NoticeKind::forged, "its amount or currency is missing or malformed");
+    }
+    return made;
+}
+
+Notice read_refund_notice(const json& body, Verdict verdict) {
+    Notice made;
+    made.kind = NoticeKind::refund;
+    made.refund.refund_no = text_member(body, "refund_no", max_error_bytes);
+    if (made.refund.refund_no.empty() || made.refund.refund_no.size() > max_refund_no_bytes) {
+        return notice(NoticeKind::forged, "its refund_no is missing or too long");
+    }
+    made.refund.verdict = verdict;
+    made.refund.amount = integer_member(body, "amount");
+    made.refund.refund_id = identifier_member(body, "refund_id");
+    made.refund.error = text_member(body, "error", max_error_bytes);
+    return made;
+}
+
+Notice read_event(std::string_view bytes) {
+    const json body = parse_json(bytes);
+    if (!body.is_object()) {
+        return notice(NoticeKind::forged, "its body is not a JSON object");
+    }
+    const std::string type = text_member(body, "type", 100);
+    Notice made;
+    if (type == "payment.succeeded" || type == "payment.failed") {
+        made = read_payment_notice(body, type == "payment.succeeded");
+    } else if (type == "refund.succeeded") {
+        made = read_refund_notice(body, Verdict::succeeded);
+    } else if (type == "refund.failed") {
+        made = read_refund_notice(body, Verdict::failed);
+    } else {
+        return notice(NoticeKind::ignored, clean_text("its type is \"" + type + "\""));
+    }
+    made.content = clean_text(bytes, max_content_bytes);
+    return made;
+}
+
+// --- The gateway -------------------------------------------------------------------------------
+
+class HttpGateway final : public Gateway {
+  public:
+    HttpGateway(const GatewayOptions& options, std::optional<std::string> key,
+                const CryptoPort& crypto)
+        : endpoint_(endpoint_of(options.get("url"))),
+          bearer_token_(options.get("bearer_token")),
+          signing_key_(key.value_or("")),
+          crypto_(crypto) {}
+
+    BuiltRequest build(const RefundCall& call, const SigningMoment& moment) const override {
+        HttpRequest request = call.kind == CallKind::refund ? refund(call) : query(call);
+        request.headers.push_back({"Accept", "application/json"});
+        if (!bearer_token_.empty()) {
+            request.headers.push_back(
+                {"Authorization", "Bearer " + std::string(bearer_token_.view())});
+        }
+        if (!signing_key_.empty() && !sign(request, call.refund_no, moment.unix_s)) {
+            return answer(Verdict::not_sent, "the request could not be signed");
+        }
+        return request;
+    }
+
+    GatewayAnswer read_answer(const RefundCall& call, const HttpResponse& response,
+                              std::int64_t /*now_unix_s*/) const override {
+        GatewayAnswer made;
+        switch (response.delivery) {
+            case Delivery::not_sent:
+                made = answer(Verdict::not_sent, clean_text(response.error));
+                break;
+            case Delivery::uncertain:
+                made = answer(Verdict::unknown, clean_text(response.error));
+                break;
+            case Delivery::answered:
+                made = read_status(call, response);
+                break;
+        }
+        made.facts.retry_after_s = response.retry_after_s;
+        return made;
+    }
+
+    Notice read_notice(const RawNotice& raw) const override {
+        if (signing_key_.empty()) {
+            return notice(NoticeKind::unusable,
+                          "its user mapping has no signing_secret to verify notifications with");
+        }
+        const auto id = header_value(raw.headers, "webhook-id");
+        const auto timestamp = header_value(raw.headers, "webhook-timestamp");
+        const auto signature = header_value(raw.headers, "webhook-signature");
+        if (!id || !timestamp || !signature) {
+            return notice(NoticeKind::forged, "a webhook- header is missing or given twice");
+        }
+        if (!is_recent(*timestamp, raw.now_unix_s)) {
+            return notice(NoticeKind::forged, "its time-stamp is not of the last five minutes");
+        }
+        const auto expected = signature_of(*id, *timestamp, raw.body);
+        if (!expected) {
+            return notice(NoticeKind::unusable, "the signature could not be computed");
+        }
+        return any_matches(*signature, *expected)
+                   ? read_event(raw.body)
+                   : notice(NoticeKind::forged, "its signature is wrong");
+    }
+
+    NoticeReply reply(ReplyKind kind) const noexcept override {
+        switch (kind) {
+            case ReplyKind::accepted:
+                return {200, "application/json", R"({"received":true})"};
+            case ReplyKind::refused:
+                return {400, "application/json", R"({"error":"refused"})"};
+            case ReplyKind::failed:
+                break;
+        }
+        return {500, "application/json", R"({"error":"try again"})"};
+    }
+
+  private:
+    static std::string endpoint_of(std::string_view url) {
+        while (url.ends_with('/')) {
+            url.remove_suffix(1);
+        }
+        return std::string(url) + "/refunds";
+    }
+
+    HttpRequest refund(const RefundCall& call) const {
+        const json body = {
+            {"refund_no", call.refund_no},
+            {"payment_id", call.payment_id},
+            {"order_id", call.order_id},
+            {"transaction_id",
+             call.transaction_id.empty() ? json(nullptr) : json(call.transaction_id)},
+            {"amount", call.amount},
+            {"currency", call.currency},
+            {"reason", call.reason},
+        };
+        HttpRequest request;
+        request.method = HttpMethod::post;
+        request.url = endpoint_;
+        request.body = body.dump(-1, ' ', false, json::error_handler_t::replace);
+        request.headers.push_back({"Content-Type", "application/json"});
+        request.headers.push_back({"Idempotency-Key", std::string(call.refund_no)});
+        return request;
+    }
+
+    HttpRequest query(const RefundCall& call) const {
+        HttpRequest request;
+        request.method = HttpMethod::get;
+        request.url = endpoint_ + "/" + percent_encode(call.refund_no);
+        return request;
+    }
+
+    // Standard Webhooks: HMAC-SHA256 over "id.timestamp.body".
+    std::optional<std::string> signature_of(std::string_view id, std::string_view timestamp,
+                                            std::string_view body) const {
+        std::string text(id);
+        text.append(".").append(timestamp).append(".").append(body);
+        const auto mac = crypto_.hmac_sha256(signing_key_.view(), text);
+        return mac ? std::optional("v1," + crypto_.base64_encode(*mac)) : std::nullopt;
+    }
+
+    // The id names the message, so a repetition carries the same; it is the refund's number.
+    bool sign(HttpRequest& request, std::string_view id, std::int64_t unix_s) const {
+        const std::string timestamp = std::to_string(unix_s);
+        auto signature = signature_of(id, timestamp, request.body);
+        if (!signature) {
+            return false;
+        }
+        request.headers.push_back({"webhook-id", std::string(id)});
+        request.headers.push_back({"webhook-timestamp", timestamp});
+        request.headers.push_back({"webhook-signature", std::move(*signature)});
+        return true;
+    }
+
+    std::string endpoint_;
+    Secret bearer_token_;
+    Secret signing_key_;  // empty: requests are not signed
+    const CryptoPort& crypto_;
+};
+
+// The key in a Standard Webhooks secret: base64, with or without "whsec_" before it.
 std::optional<std::string> signing_key(std::string_view secret, const CryptoPort& crypto) {
     constexpr std::string_view prefix = "whsec_";
     if (secret.starts_with(prefix)) {
@@ -158,56 +357,37 @@ std::optional<std::string> signing_key(std::string_view secret, const CryptoPort
     return usable ? std::move(key) : std::nullopt;
 }
 
-std::optional<HttpRequest> build_refund(const Config& config, const Refund& refund,
-                                        const CryptoPort& crypto, std::int64_t now_unix_s) {
-    const json body = {
-        {"refund_no", refund.refund_no},
-        {"payment_id", refund.payment_id},
-        {"order_id", refund.order_id},
-        {"transaction_id",
-         refund.transaction_id.empty() ? json(nullptr) : json(refund.transaction_id)},
-        {"amount", refund.amount},
-        {"currency", refund.currency},
-        {"reason", refund.reason},
-    };
-    HttpRequest request;
-    request.method = HttpMethod::post;
-    request.url = endpoint(config);
-    request.body = body.dump(-1, ' ', false, json::error_handler_t::replace);
-    request.headers.push_back({"Content-Type", "application/json"});
-    request.headers.push_back({"Idempotency-Key", std::string(refund.refund_no)});
-    if (!authorize(request, config, refund.refund_no, crypto, now_unix_s)) {
-        return std::nullopt;
-    }
-    return request;
+// It becomes a header: a line break would let it add others.
+bool is_token(std::string_view token) noexcept {
+    return token.size() <= max_token_bytes &&
+           std::all_of(token.begin(), token.end(), [](char c) { return c > ' ' && c < '\x7f'; });
 }
 
-std::optional<HttpRequest> build_query(const Config& config, std::string_view refund_no,
-                                       const CryptoPort& crypto, std::int64_t now_unix_s) {
-    HttpRequest request;
-    request.method = HttpMethod::get;
-    request.url = endpoint(config) + "/" + percent_encode(refund_no);
-    if (!authorize(request, config, refund_no, crypto, now_unix_s)) {
-        return std::nullopt;
+OpenedGateway open(const GatewayOptions& options, const CryptoPort& crypto) {
+    if (!is_token(options.get("bearer_token"))) {
+        return {nullptr,
+                {"bearer_token", "It must be 1 to 4096 printable ASCII characters without blanks.",
+                 "Give the token as the gateway handed it out."}};
     }
-    return request;
+    std::optional<std::string> key;
+    if (options.has("signing_secret")) {
+        key = signing_key(options.get("signing_secret"), crypto);
+        if (!key) {
+            return {nullptr,
+                    {"signing_secret", "It must be the base64 of 24 to 64 bytes, after whsec_.",
+                     "Give the secret as Standard Webhooks writes it."}};
+        }
+    }
+    return {std::make_unique<HttpGateway>(options, std::move(key), crypto), {}};
 }
 
-GatewayAnswer read_answer(CallKind kind, std::string_view refund_no, const HttpResponse& response) {
-    GatewayAnswer made;
-    switch (response.delivery) {
-        case Delivery::not_sent:
-            made = answer(Verdict::not_sent, clean_text(response.error));
-            break;
-        case Delivery::uncertain:
-            made = answer(Verdict::unknown, clean_text(response.error));
-            break;
-        case Delivery::answered:
-            made = read_status(kind, refund_no, response);
-            break;
-    }
-    made.facts.retry_after_s = response.retry_after_s;
-    return made;
-}
+constexpr std::array<OptionRule, 2> options = {{
+    {"bearer_token", OptionScope::user_mapping, true},
+    {"signing_secret", OptionScope::user_mapping, true},
+}};
 
-}  // namespace payonce::core::http_gateway
+}  // namespace
+
+const Driver http_driver = {"payonce_http", options, GatewayTraits{}, open};
+
+}  // namespace payonce::core

@@ -1,0 +1,21 @@
+// What Alipay's answers about a refund mean.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "core/gateway.h"
+#include "core/gateway_answer.h"
+
+namespace payonce::core::alipay {
+
+// "40004 ACQ.TRADE_HAS_CLOSE: …", for a person.
+std::string said_by(const nlohmann::json& node);
+
+// `node` is the verified node of the method called.
+GatewayAnswer read_node(const RefundCall& call, const nlohmann::json& node);
+
+// The gateway's word about a request that no application has seen; not signed.
+GatewayAnswer read_error_response(const nlohmann::json& node);
+
+}  // namespace payonce::core::alipay
