@@ -1,4 +1,4 @@
--- payonce 1.0: tables, invariants, functions, views and the wrapper of the generic gateway.
+-- payonce 1.0: tables, invariants, functions, views and the wrappers of the gateways.
 -- The codes, names and rules are explained in docs/states.md and docs/architecture.md.
 \echo Use "CREATE EXTENSION payonce" to load this file. \quit
 
@@ -49,6 +49,8 @@ CREATE TABLE t_order_pay (
     paid_amount bigint
         CONSTRAINT t_order_pay_paid_amount_positive CHECK (paid_amount > 0),
     paid_currency text COLLATE "C",
+    paid_gateway text COLLATE "C"
+        CONSTRAINT t_order_pay_paid_gateway_length CHECK (octet_length(paid_gateway) BETWEEN 1 AND 63),
     refund_reserved bigint NOT NULL DEFAULT 0
         CONSTRAINT t_order_pay_refund_reserved_sign CHECK (refund_reserved >= 0),
     attention text,
@@ -64,6 +66,8 @@ CREATE UNIQUE INDEX t_order_pay_one_winner ON t_order_pay (order_id) WHERE statu
 CREATE INDEX t_order_pay_order_id ON t_order_pay (order_id);
 CREATE INDEX t_order_pay_attention ON t_order_pay (updated_at)
     WHERE status = 500 OR attention IS NOT NULL;
+CREATE INDEX t_order_pay_payment_intent ON t_order_pay (transaction_id)
+    WHERE transaction_id ^@ 'pi_';
 
 COMMENT ON TABLE t_order_pay IS 'A payment: one attempt to pay an order through one gateway.';
 COMMENT ON COLUMN t_order_pay.id IS 'The merchant''s number at the gateway (out_trade_no): 1 to 56 of 0-9 A-Z a-z _ * | @ -.';
@@ -75,6 +79,7 @@ COMMENT ON COLUMN t_order_pay.gateway IS 'The foreign server through which it is
 COMMENT ON COLUMN t_order_pay.transaction_id IS 'The gateway''s number of the payment, once known.';
 COMMENT ON COLUMN t_order_pay.paid_amount IS 'What arrived, as the success said it; unknown until one does.';
 COMMENT ON COLUMN t_order_pay.paid_currency IS 'The currency of what arrived.';
+COMMENT ON COLUMN t_order_pay.paid_gateway IS 'The foreign server through which it arrived, where that is not gateway: refunds go back that way.';
 COMMENT ON COLUMN t_order_pay.refund_reserved IS 'Sum of its refunds that are not cancelled; kept by a trigger on t_refund.';
 COMMENT ON COLUMN t_order_pay.attention IS 'Why a person is needed; null when none is.';
 COMMENT ON COLUMN t_order_pay.note IS 'What the person who resolved it wrote.';
@@ -83,6 +88,7 @@ COMMENT ON COLUMN t_order_pay.updated_at IS 'When payonce last changed the row.'
 COMMENT ON INDEX t_order_pay_one_winner IS 'An order has one winner at most, whatever else fails.';
 COMMENT ON INDEX t_order_pay_order_id IS 'The payments of an order.';
 COMMENT ON INDEX t_order_pay_attention IS 'The payments that wait for a person.';
+COMMENT ON INDEX t_order_pay_payment_intent IS 'Payments by their PaymentIntent: Stripe''s notifications need not name the merchant''s number.';
 
 CREATE TABLE t_refund (
     refund_no text COLLATE "C" NOT NULL
@@ -103,7 +109,14 @@ CREATE TABLE t_refund (
     next_attempt_at timestamptz NOT NULL DEFAULT now(),
     retry_since timestamptz,
     accepted_at timestamptz,
+    sent_at timestamptz,
+    key_sent_at timestamptz,
+    key_generation integer NOT NULL DEFAULT 1
+        CONSTRAINT t_refund_key_generation_positive CHECK (key_generation >= 1),
+    window_from timestamptz,
     ask_first boolean NOT NULL DEFAULT false,
+    when_unknown text COLLATE "C" NOT NULL DEFAULT 'resend'
+        CONSTRAINT t_refund_when_unknown_known CHECK (when_unknown IN ('resend', 'new_key', 'give_up')),
     number_dead boolean NOT NULL DEFAULT false,
     lease_owner bigint,
     lease_until timestamptz,
@@ -119,6 +132,8 @@ CREATE TABLE t_refund (
 
 CREATE INDEX t_refund_payment_id ON t_refund (payment_id);
 CREATE INDEX t_refund_unsettled ON t_refund (gateway, next_attempt_at)
+    WHERE status IN (0, 100, 150, 200);
+CREATE INDEX t_refund_window ON t_refund (gateway, window_from)
     WHERE status IN (0, 100, 150, 200);
 CREATE INDEX t_refund_in_hand ON t_refund (lease_until)
     WHERE lease_owner IS NOT NULL OR status = 100;
@@ -136,7 +151,12 @@ COMMENT ON COLUMN t_refund.failed_attempts IS 'Calls in a row that settled nothi
 COMMENT ON COLUMN t_refund.next_attempt_at IS 'When the worker looks at it next; while leased, when the lease ends.';
 COMMENT ON COLUMN t_refund.retry_since IS 'Start of the time that payonce.retry_for bounds: the first attempt, moved forward by the time in which payonce did not try.';
 COMMENT ON COLUMN t_refund.accepted_at IS 'When the gateway accepted it for processing.';
+COMMENT ON COLUMN t_refund.sent_at IS 'When a request to refund was last claimed. Gateways want refunds of one payment apart, and queries not too soon.';
+COMMENT ON COLUMN t_refund.key_sent_at IS 'When the first request under the current idempotency key was claimed: the gateway''s horizon counts from here. Null: nothing was sent under it.';
+COMMENT ON COLUMN t_refund.key_generation IS 'Counts its idempotency keys, where the gateway has keys beside numbers (Stripe).';
+COMMENT ON COLUMN t_refund.window_from IS 'From when the time in which the gateway refunds counts: when its payment was made.';
 COMMENT ON COLUMN t_refund.ask_first IS 'The next attempt asks the gateway before it sends.';
+COMMENT ON COLUMN t_refund.when_unknown IS 'What it leads to if the gateway, asked, does not know the number: resend, new_key (its idempotency key holds a stored error), or give_up (the request was refused).';
 COMMENT ON COLUMN t_refund.number_dead IS 'The gateway declared that this number will never succeed: a retry takes a new one.';
 COMMENT ON COLUMN t_refund.lease_owner IS 'Which worker has it in hand.';
 COMMENT ON COLUMN t_refund.lease_until IS 'For how long it is claimed: longer than the call and the recording of its answer may take.';
@@ -149,6 +169,7 @@ COMMENT ON COLUMN t_refund.updated_at IS 'When payonce last changed the row.';
 COMMENT ON COLUMN t_refund.finished_at IS 'When it ended in 300 or 400.';
 COMMENT ON INDEX t_refund_payment_id IS 'The refunds of a payment.';
 COMMENT ON INDEX t_refund_unsettled IS 'The queue: what a worker has still to do, by gateway and time. Settled refunds leave it, so it does not grow with history.';
+COMMENT ON INDEX t_refund_window IS 'The queue by age of the payment: what can soon no longer be refunded goes first.';
 COMMENT ON INDEX t_refund_in_hand IS 'What a worker has in hand: as many as requests are in flight. Found again when the worker is gone.';
 COMMENT ON INDEX t_refund_attention IS 'The refunds that wait for a person.';
 
@@ -178,7 +199,7 @@ COMMENT ON COLUMN t_refund_attempt.gateway IS 'The foreign server called.';
 COMMENT ON COLUMN t_refund_attempt.started_at IS 'When the attempt was claimed, before any byte left.';
 COMMENT ON COLUMN t_refund_attempt.duration_ms IS 'From handing the request to the network to the end of the answer; null when the answer was lost.';
 COMMENT ON COLUMN t_refund_attempt.http_status IS 'Null when there was no answer.';
-COMMENT ON COLUMN t_refund_attempt.verdict IS 'succeeded, processing, failed, rejected, not_found, wait, not_sent, unknown, or lost (the worker ended before the answer came).';
+COMMENT ON COLUMN t_refund_attempt.verdict IS 'succeeded, processing, failed, abnormal, rejected, not_found, wait, not_sent, unknown, or lost (the worker ended before the answer came).';
 COMMENT ON COLUMN t_refund_attempt.gateway_refund_id IS 'The number that the gateway''s answer gave.';
 COMMENT ON COLUMN t_refund_attempt.error IS 'What went wrong, in words.';
 COMMENT ON COLUMN t_refund_attempt.applied IS 'Whether it changed the refund: a late answer is only recorded.';
@@ -188,20 +209,32 @@ COMMENT ON INDEX t_refund_attempt_refund_no IS 'The calls of a refund.';
 CREATE TABLE t_stray_notification (
     received_at timestamptz NOT NULL DEFAULT now(),
     gateway text COLLATE "C" NOT NULL,
+    kind text COLLATE "C" NOT NULL DEFAULT 'payment'
+        CONSTRAINT t_stray_notification_kind_known CHECK (kind IN ('payment', 'refund')),
+    number text COLLATE "C" NOT NULL DEFAULT '',
+    gateway_number text COLLATE "C" NOT NULL DEFAULT '',
     body text NOT NULL,
     note text,
     handled_at timestamptz
 );
 
+CREATE UNIQUE INDEX t_stray_notification_once
+    ON t_stray_notification (gateway, kind, number, gateway_number)
+    WHERE number <> '' OR gateway_number <> '';
+
 CREATE INDEX t_stray_notification_open ON t_stray_notification (received_at)
     WHERE handled_at IS NULL;
 
-COMMENT ON TABLE t_stray_notification IS 'Verified news of money that matches no payment: kept until a person has set handled_at.';
+COMMENT ON TABLE t_stray_notification IS 'Verified news of money that matches no payment or refund: kept until a person has set handled_at.';
 COMMENT ON COLUMN t_stray_notification.received_at IS 'When it came.';
 COMMENT ON COLUMN t_stray_notification.gateway IS 'The foreign server that sent it.';
-COMMENT ON COLUMN t_stray_notification.body IS 'What it said.';
+COMMENT ON COLUMN t_stray_notification.kind IS 'payment or refund.';
+COMMENT ON COLUMN t_stray_notification.number IS 'The merchant''s number that it names; empty when it names none.';
+COMMENT ON COLUMN t_stray_notification.gateway_number IS 'The gateway''s number that it names; empty when it names none.';
+COMMENT ON COLUMN t_stray_notification.body IS 'What it said, deciphered.';
 COMMENT ON COLUMN t_stray_notification.note IS 'What the person who handled it wrote.';
-COMMENT ON COLUMN t_stray_notification.handled_at IS 'When a person had dealt with it.';
+COMMENT ON COLUMN t_stray_notification.handled_at IS 'When a person had dealt with it, or a repetition found its payment.';
+COMMENT ON INDEX t_stray_notification_once IS 'Gateways repeat what is not acknowledged: one row for each number.';
 COMMENT ON INDEX t_stray_notification_open IS 'The stray notifications that wait for a person.';
 
 -- No key, on purpose: a restored copy then holds its own pair and the original's, and does not dispatch.
@@ -248,6 +281,14 @@ CREATE FUNCTION pay_callback_outcome(
     AS 'MODULE_PATHNAME', 'payonce_pay_callback_outcome';
 COMMENT ON FUNCTION pay_callback_outcome(text, boolean, bigint, text, text) IS
 'As pay_callback, and says what was decided: paid, duplicate, late, mismatch, conflict, failed or already_processed.';
+
+CREATE FUNCTION pay_notify(
+    gateway text, headers jsonb, body text,
+    OUT http_status integer, OUT content_type text, OUT body text, OUT outcome text)
+    LANGUAGE c VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'payonce_pay_notify';
+COMMENT ON FUNCTION pay_notify(text, jsonb, text) IS
+'Takes a gateway''s raw notification: its headers as an object, its body byte for byte. Verifies and applies it, and returns the response for the gateway, to be sent once the transaction is committed. outcome: those of pay_callback_outcome; refunded, refund_failed, refund_processing, refund_asked; unknown (kept in t_stray_notification), ignored, forged, error. Errors: 42704 (no such gateway), 22004 (NULL), 22023 (headers are no object).';
 
 CREATE FUNCTION order_close(order_id text) RETURNS boolean
     LANGUAGE c VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -309,7 +350,7 @@ CREATE FUNCTION payonce_refund_complete() RETURNS trigger
     LANGUAGE c SECURITY DEFINER SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'payonce_refund_complete';
 COMMENT ON FUNCTION payonce_refund_complete() IS
-'Gives a new refund its payment''s gateway, where the INSERT names none.';
+'Gives a new refund its payment''s gateway and window_from, where the INSERT names none.';
 
 CREATE FUNCTION payonce_refund_reserve() RETURNS trigger
     LANGUAGE c SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -345,7 +386,8 @@ CREATE TRIGGER payonce_currency_guard BEFORE INSERT OR UPDATE OF currency ON t_o
 CREATE TRIGGER payonce_currency_guard BEFORE INSERT OR UPDATE OF currency ON t_order_pay
     FOR EACH ROW EXECUTE FUNCTION payonce_currency_guard();
 CREATE TRIGGER payonce_refund_complete BEFORE INSERT ON t_refund
-    FOR EACH ROW WHEN (NEW.gateway IS NULL) EXECUTE FUNCTION payonce_refund_complete();
+    FOR EACH ROW WHEN (NEW.gateway IS NULL OR NEW.window_from IS NULL)
+    EXECUTE FUNCTION payonce_refund_complete();
 CREATE TRIGGER payonce_refund_reserve_change AFTER UPDATE ON t_refund
     FOR EACH ROW WHEN (OLD.amount IS DISTINCT FROM NEW.amount
                        OR OLD.payment_id IS DISTINCT FROM NEW.payment_id
@@ -354,7 +396,8 @@ CREATE TRIGGER payonce_refund_reserve_change AFTER UPDATE ON t_refund
 CREATE TRIGGER payonce_refund_reserve_row AFTER INSERT OR DELETE ON t_refund
     FOR EACH ROW EXECUTE FUNCTION payonce_refund_reserve();
 CREATE TRIGGER payonce_refund_wake AFTER INSERT OR UPDATE ON t_refund
-    FOR EACH ROW WHEN (NEW.status = 0) EXECUTE FUNCTION payonce_refund_wake();
+    FOR EACH ROW WHEN (NEW.status = 0 OR (NEW.status IN (150, 200) AND NEW.next_attempt_at <= now()))
+    EXECUTE FUNCTION payonce_refund_wake();
 CREATE TRIGGER payonce_refund_fixed AFTER UPDATE ON t_refund
     FOR EACH ROW WHEN (OLD.attempts > 0
                        AND (OLD.refund_no IS DISTINCT FROM NEW.refund_no
@@ -384,14 +427,38 @@ COMMENT ON TRIGGER payonce_append_only_truncate ON t_refund_attempt IS 'Evidence
 -- Gateways
 --
 
+-- The validator's name tells it which driver's options to check.
 CREATE FUNCTION payonce_http_validator(options text[], catalog oid) RETURNS void
-    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'payonce_http_validator';
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'payonce_gateway_validator';
 COMMENT ON FUNCTION payonce_http_validator(text[], oid) IS
 'Checks the options of servers and user mappings of payonce_http when the DDL runs.';
-
 CREATE FOREIGN DATA WRAPPER payonce_http NO HANDLER VALIDATOR payonce_http_validator;
 COMMENT ON FOREIGN DATA WRAPPER payonce_http IS
 'The generic gateway: JSON over HTTP (docs/gateways/http.md). Its servers are gateways, not tables.';
+
+CREATE FUNCTION payonce_wechat_validator(options text[], catalog oid) RETURNS void
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'payonce_gateway_validator';
+COMMENT ON FUNCTION payonce_wechat_validator(text[], oid) IS
+'Checks the options of servers and user mappings of payonce_wechat when the DDL runs.';
+CREATE FOREIGN DATA WRAPPER payonce_wechat NO HANDLER VALIDATOR payonce_wechat_validator;
+COMMENT ON FOREIGN DATA WRAPPER payonce_wechat IS
+'WeChat Pay, API v3 (docs/gateways/wechat.md). Its servers are gateways, not tables.';
+
+CREATE FUNCTION payonce_alipay_validator(options text[], catalog oid) RETURNS void
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'payonce_gateway_validator';
+COMMENT ON FUNCTION payonce_alipay_validator(text[], oid) IS
+'Checks the options of servers and user mappings of payonce_alipay when the DDL runs.';
+CREATE FOREIGN DATA WRAPPER payonce_alipay NO HANDLER VALIDATOR payonce_alipay_validator;
+COMMENT ON FOREIGN DATA WRAPPER payonce_alipay IS
+'Alipay, gateway.do with RSA2 (docs/gateways/alipay.md). Its servers are gateways, not tables.';
+
+CREATE FUNCTION payonce_stripe_validator(options text[], catalog oid) RETURNS void
+    LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'payonce_gateway_validator';
+COMMENT ON FUNCTION payonce_stripe_validator(text[], oid) IS
+'Checks the options of servers and user mappings of payonce_stripe when the DDL runs.';
+CREATE FOREIGN DATA WRAPPER payonce_stripe NO HANDLER VALIDATOR payonce_stripe_validator;
+COMMENT ON FOREIGN DATA WRAPPER payonce_stripe IS
+'Stripe, API v1 (docs/gateways/stripe.md). Its servers are gateways, not tables.';
 
 --
 -- Operation: what waits, what needs a person, what the workers do
@@ -465,6 +532,12 @@ SELECT 'payment' AS kind, p.id, p.order_id, p.gateway, coalesce(p.paid_amount, p
        CASE WHEN EXISTS (SELECT FROM t_refund r WHERE r.payment_id = p.id AND r.status = 500)
             THEN 'resolve its refund: refund_retry or refund_resolve'
             WHEN p.status = 500 THEN 'payment_resolve(id, accept | refund, note)'
+            WHEN p.attention LIKE '%the merchant''s balance%'
+            THEN 'top up the balance at the gateway: the refund goes on by itself'
+            WHEN p.attention LIKE '%cannot be verified%'
+            THEN 'check the keys in the gateway''s user mapping: the refund goes on by itself'
+            WHEN p.attention LIKE '%waits for the customer%' OR p.attention LIKE '%refuses to say%'
+            THEN 'look at the refund at the gateway: it goes on by itself'
             ELSE 'settle it at the gateway, then payment_resolve(id, accept, note)' END AS what_to_do
 FROM t_order_pay p
 WHERE p.status = 500 OR p.attention IS NOT NULL
@@ -476,13 +549,14 @@ SELECT 'refund', r.refund_no, p.order_id, r.gateway, r.amount,
 FROM t_refund r JOIN t_order_pay p ON p.id = r.payment_id
 WHERE r.status = 500
 UNION ALL
-SELECT 'stray_notification', NULL, NULL, s.gateway, NULL, NULL, s.body, s.received_at,
+SELECT 'stray_notification', coalesce(nullif(s.number, ''), nullif(s.gateway_number, '')), NULL,
+       s.gateway, NULL, NULL, s.body, s.received_at,
        'find out whose money it is, then set handled_at'
 FROM t_stray_notification s
 WHERE s.handled_at IS NULL;
 COMMENT ON VIEW payonce_attention IS 'Every case that waits for a person, why, and what to call.';
 COMMENT ON COLUMN payonce_attention.kind IS 'payment, refund or stray_notification.';
-COMMENT ON COLUMN payonce_attention.id IS 'The payment or the refund; null for a stray notification.';
+COMMENT ON COLUMN payonce_attention.id IS 'The payment or the refund; of a stray notification the number that it names.';
 COMMENT ON COLUMN payonce_attention.order_id IS 'Its order, where there is one.';
 COMMENT ON COLUMN payonce_attention.gateway IS 'The foreign server it concerns.';
 COMMENT ON COLUMN payonce_attention.amount IS 'How much money it is about, in the minor unit of currency.';
@@ -644,6 +718,7 @@ COMMENT ON FUNCTION payonce_check() IS
 REVOKE ALL ON FUNCTION order_lock_key(text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION pay_callback(text, boolean, bigint, text, text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION pay_callback_outcome(text, boolean, bigint, text, text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION pay_notify(text, jsonb, text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION order_close(text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION refund_callback(text, boolean, text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION refund_request(text, bigint, text) FROM PUBLIC;
@@ -659,6 +734,9 @@ REVOKE ALL ON FUNCTION payonce_refund_wake() FROM PUBLIC;
 REVOKE ALL ON FUNCTION payonce_refund_fixed() FROM PUBLIC;
 REVOKE ALL ON FUNCTION payonce_append_only() FROM PUBLIC;
 REVOKE ALL ON FUNCTION payonce_http_validator(text[], oid) FROM PUBLIC;
+REVOKE ALL ON FUNCTION payonce_wechat_validator(text[], oid) FROM PUBLIC;
+REVOKE ALL ON FUNCTION payonce_alipay_validator(text[], oid) FROM PUBLIC;
+REVOKE ALL ON FUNCTION payonce_stripe_validator(text[], oid) FROM PUBLIC;
 REVOKE ALL ON FUNCTION payonce_dispatch_blocked_by() FROM PUBLIC;
 REVOKE ALL ON FUNCTION payonce_gateway_blocked_by(text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION payonce_worker_stats() FROM PUBLIC;

@@ -141,6 +141,7 @@ SELECT pay.pay_callback('back-3', true), pg_temp.drop_payonce() FROM generate_se
 ROLLBACK;
 -- A column of another type is not read as if it were the old one.
 BEGIN;
+DROP INDEX pay.t_order_pay_payment_intent;
 ALTER TABLE pay.t_order_pay DROP CONSTRAINT t_order_pay_transaction_id_length,
     ALTER transaction_id TYPE bigint USING 1;
 SELECT pay.pay_callback('back-3', true);

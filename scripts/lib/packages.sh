@@ -11,9 +11,11 @@
         make g++ libcurl4-openssl-dev libssl-dev nlohmann-json3-dev
         postgresql-@MAJOR@ postgresql-server-dev-@MAJOR@
     )
-    readonly gateway_packages=(python3)
+    # The stand-ins verify signatures with another library than payonce; psycopg2 is the example
+    # application's.
+    readonly gateway_packages=(python3 python3-psycopg2 python3-pycryptodome)
     readonly test_packages=(
-        cmake libgtest-dev openssl perl libipc-run-perl
+        cmake faketime libgtest-dev openssl perl libipc-run-perl
         postgresql-@MAJOR@-pgtap libtap-parser-sourcehandler-pgtap-perl
     )
 }

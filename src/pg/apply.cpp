@@ -49,21 +49,50 @@ core::RefundStep decide_step(const RefundRow& refund, const bridge::Finished& fi
     moment.now = now;
     moment.random = pg_prng_uint64(&pg_global_prng_state);
     return core::after_answer(refund.facts(now), finished.call.kind, finished.answer, holds_lease,
-                              retry_policy(), moment);
+                              retry_policy(finished.traits), moment);
 }
 
-RefundNews news_of(const bridge::Finished& finished, const core::RefundStep& step) {
+// While a refused refund is asked about, its row keeps why it was refused: that is what the person
+// will want to know, not that the gateway did not know it.
+bool keeps_refusal(const RefundRow& refund, core::Verdict verdict) {
+    return refund.when_unknown == core::WhenUnknown::give_up && verdict != core::Verdict::failed &&
+           verdict != core::Verdict::abnormal && verdict != core::Verdict::rejected;
+}
+
+RefundNews news_of(const RefundRow& refund, const bridge::Finished& finished,
+                   const core::RefundStep& step, TimestampTz now) {
     RefundNews news;
     if (!finished.gateway_refund_id.empty()) {
         news.gateway_refund_id = foreign_text(finished.gateway_refund_id);
     }
+    if (keeps_refusal(refund, finished.answer.verdict)) {
+        return news;
+    }
     if (step.status != core::RefundStatus::refunded && !finished.error.empty()) {
         news.last_error = foreign_text(finished.error);
     }
-    if (step.status == core::RefundStatus::attention && !news.last_error) {
+    if (step.status != core::RefundStatus::attention) {
+        return news;
+    }
+    const bool forgotten =
+        finished.answer.verdict == core::Verdict::not_found &&
+        core::is_beyond_horizon(refund.facts(now), retry_policy(finished.traits), now);
+    if (forgotten) {
+        news.last_error =
+            "the gateway does not know it, and may have forgotten its idempotency key: look for it "
+            "there, then call refund_retry";
+    } else if (!news.last_error) {
         news.last_error = "the time for retries is used up";
     }
     return news;
+}
+
+// The claim noted that it was sent under its key; the request did not leave after all.
+void forget_unsent(RefundRow* refund, const bridge::Finished& finished,
+                   const core::RefundStep& step) {
+    if (step.unsent && refund->key_sent_at == finished.call.claimed_at) {
+        refund->key_sent_at = std::nullopt;
+    }
 }
 
 }  // namespace
@@ -87,7 +116,9 @@ Applied apply_finished(const char* schema, std::int64_t lease_owner, std::size_t
     }
     const TimestampTz now = GetCurrentTransactionStartTimestamp();
     const core::RefundStep step = decide_step(refund, finished, lease_owner, now);
-    apply_refund_step(schema, refund, step, news_of(finished, step), now);
+    const RefundNews news = news_of(refund, finished, step, now);
+    forget_unsent(&refund, finished, step);
+    apply_refund_step(schema, payment, refund, step, news, now);
     record_call(schema, finished, refund_no, !step.changes_nothing);
     if (!step.changes_nothing && !core::is_settled(step.status)) {
         *next_due = std::min(*next_due, step.next_attempt_at);

@@ -30,12 +30,15 @@ int shown_bytes(std::string_view text) {
     return pg_mbcliplen(text.data(), static_cast<int>(text.size()), limit);
 }
 
-std::string_view required_text(FunctionCallInfo fcinfo, int index, const char* name) {
-    const auto value = optional_text(fcinfo, index);
-    if (!value) {
+void require_value(FunctionCallInfo fcinfo, int index, const char* name) {
+    if (PG_ARGISNULL(index)) {
         report_null(name);
     }
-    return *value;
+}
+
+std::string_view required_text(FunctionCallInfo fcinfo, int index, const char* name) {
+    require_value(fcinfo, index, name);
+    return *optional_text(fcinfo, index);
 }
 
 std::optional<std::string_view> optional_text(FunctionCallInfo fcinfo, int index) {
@@ -47,18 +50,13 @@ std::optional<std::string_view> optional_text(FunctionCallInfo fcinfo, int index
 }
 
 bool required_bool(FunctionCallInfo fcinfo, int index, const char* name) {
-    if (PG_ARGISNULL(index)) {
-        report_null(name);
-    }
+    require_value(fcinfo, index, name);
     return PG_GETARG_BOOL(index);
 }
 
 std::int64_t required_int64(FunctionCallInfo fcinfo, int index, const char* name) {
-    const auto value = optional_int64(fcinfo, index);
-    if (!value) {
-        report_null(name);
-    }
-    return *value;
+    require_value(fcinfo, index, name);
+    return PG_GETARG_INT64(index);
 }
 
 std::optional<std::int64_t> optional_int64(FunctionCallInfo fcinfo, int index) {

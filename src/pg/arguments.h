@@ -10,6 +10,8 @@
 
 namespace payonce::pg {
 
+// Reports 22004 for NULL.
+void require_value(FunctionCallInfo fcinfo, int index, const char* name);
 std::string_view required_text(FunctionCallInfo fcinfo, int index, const char* name);
 std::optional<std::string_view> optional_text(FunctionCallInfo fcinfo, int index);
 bool required_bool(FunctionCallInfo fcinfo, int index, const char* name);

@@ -15,7 +15,6 @@
 namespace payonce::pg {
 namespace {
 
-constexpr int lease_margin_ms = 15'000;
 constexpr int locked_retry_ms = 100;
 // Rows that cannot be claimed are left alone for at least so long, and so much longer for each of
 // them: every one is an error in the log.
@@ -24,30 +23,95 @@ constexpr int failed_row_more_ms = 100;
 // With more waiting than a limit allows, claims come in handfuls, not for every single answer.
 constexpr int handful = 32;
 
+// What goes first: an idle refund window is not worth the money that can no longer be sent back.
+constexpr std::int64_t urgent_s = 7LL * 24 * 3600;
+
 // Only rows nobody holds: a locked one is being decided about. While leased, a refund's
 // next_attempt_at is the lease's end, which keeps it out of here; ended leases are recovered first.
+//
+// $1 gateway, $2 limit, $3 end of the lease, $4 its owner, $5 when a first request must have been
+// claimed to be within the gateway's idempotency horizon: what is older is asked about, never sent;
+// $6 seconds between two refunds of one payment.
+#define PAYONCE_CANDIDATE(CONDITION, ORDER)                                           \
+    "WITH candidate AS MATERIALIZED ("                                                \
+    " SELECT refund_no, payment_id, status, ask_first, key_sent_at, next_attempt_at"  \
+    " FROM {s}.t_refund"                                                              \
+    " WHERE gateway = $1 AND status IN (0, 150, 200) AND next_attempt_at <= now()"    \
+    " AND lease_owner IS NULL" CONDITION " ORDER BY " ORDER                           \
+    " LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED),"                                       \
+    " judged AS MATERIALIZED (SELECT refund_no, payment_id, status, next_attempt_at," \
+    " status <> 0 OR ask_first OR coalesce(key_sent_at <= $5, false) AS is_query FROM candidate)"
+
+#define PAYONCE_EVERY_DUE ", due AS (SELECT refund_no, status, is_query FROM judged)"
+
+// Where the gateway wants the refunds of a payment apart: one that comes too soon after another is
+// put off to its time. What was sent last is seen in sent_at, also of refunds in this same batch.
+#define PAYONCE_SPACED_DUE                                                                     \
+    ", timed AS MATERIALIZED (SELECT refund_no, status, is_query, CASE WHEN NOT is_query THEN" \
+    " coalesce((SELECT max(s.sent_at) + make_interval(secs => $6) FROM {s}.t_refund s"         \
+    " WHERE s.payment_id = j.payment_id AND s.refund_no <> j.refund_no), '-infinity')"         \
+    " END AS free_at, row_number() OVER (PARTITION BY payment_id, is_query"                    \
+    " ORDER BY next_attempt_at, refund_no) AS turn FROM judged j),"                            \
+    " put_off AS (UPDATE {s}.t_refund h SET next_attempt_at ="                                 \
+    " greatest(t.free_at, now()) + (t.turn - 1) * make_interval(secs => $6)"                   \
+    " FROM timed t WHERE h.refund_no = t.refund_no AND NOT t.is_query"                         \
+    " AND (t.free_at > now() OR t.turn > 1)),"                                                 \
+    " due AS (SELECT refund_no, status, is_query FROM timed"                                   \
+    " WHERE is_query OR (free_at <= now() AND turn = 1))"
+
 // retry_since moves forward by the time that went by after the refund was due: payonce did not try
 // then.
-#define PAYONCE_CLAIM(CONDITION)                                                             \
-    "WITH due AS MATERIALIZED ("                                                             \
-    " SELECT refund_no, status FROM {s}.t_refund"                                            \
-    " WHERE gateway = $1 AND status IN (0, 150, 200) AND next_attempt_at <= now()"           \
-    " AND lease_owner IS NULL" CONDITION                                                     \
-    " ORDER BY next_attempt_at LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED)"                      \
+#define PAYONCE_TAKE                                                                         \
     " UPDATE {s}.t_refund r SET status = CASE r.status WHEN 0 THEN 100 ELSE r.status END,"   \
     " attempts = r.attempts + 1,"                                                            \
     " retry_since = CASE WHEN r.retry_since IS NULL THEN now()"                              \
     " WHEN isfinite(r.retry_since) AND isfinite(r.next_attempt_at)"                          \
     " THEN r.retry_since + (now() - r.next_attempt_at) ELSE r.retry_since END,"              \
+    " ask_first = due.status = 0 AND due.is_query,"                                          \
+    " sent_at = CASE WHEN due.is_query THEN r.sent_at ELSE now() END,"                       \
+    " key_sent_at = CASE WHEN due.is_query THEN r.key_sent_at"                               \
+    " ELSE coalesce(r.key_sent_at, now()) END,"                                              \
+    " when_unknown = CASE WHEN due.is_query THEN r.when_unknown ELSE 'resend' END,"          \
     " next_attempt_at = $3, lease_until = $3, lease_owner = $4, updated_at = now()"          \
     " FROM due, {s}.t_order_pay p WHERE r.refund_no = due.refund_no AND p.id = r.payment_id" \
     " RETURNING r.refund_no, r.payment_id, p.order_id, coalesce(p.transaction_id, ''),"      \
     " coalesce(p.paid_currency, p.currency), r.reason, r.amount, r.attempts,"                \
-    " due.status <> 0 OR r.ask_first, p.status"
+    " due.is_query, p.status, coalesce(r.gateway_refund_id, ''),"                            \
+    " coalesce(p.paid_amount, p.price), r.key_generation"
 
-Statement claim_due = {PAYONCE_CLAIM(""), 4, {TEXTOID, INT8OID, TIMESTAMPTZOID, INT8OID}};
-Statement claim_one = {
-    PAYONCE_CLAIM(" AND refund_no = $5"), 5, {TEXTOID, INT8OID, TIMESTAMPTZOID, INT8OID, TEXTOID}};
+#define PAYONCE_PARAMETERS \
+    { TEXTOID, INT8OID, TIMESTAMPTZOID, INT8OID, TIMESTAMPTZOID, FLOAT8OID }
+#define PAYONCE_PARAMETERS_AND(TYPE) \
+    { TEXTOID, INT8OID, TIMESTAMPTZOID, INT8OID, TIMESTAMPTZOID, FLOAT8OID, TYPE }
+
+// Each in two forms: for gateways that do not care how close refunds of one payment are, and for
+// those that do.
+struct ClaimStatement {
+    Statement plain;
+    Statement spaced;
+};
+
+ClaimStatement claim_due = {
+    {PAYONCE_CANDIDATE("", "next_attempt_at") PAYONCE_EVERY_DUE PAYONCE_TAKE, 6,
+     PAYONCE_PARAMETERS},
+    {PAYONCE_CANDIDATE("", "next_attempt_at") PAYONCE_SPACED_DUE PAYONCE_TAKE, 6,
+     PAYONCE_PARAMETERS},
+};
+#define PAYONCE_ONE " AND refund_no = $7"
+ClaimStatement claim_one = {
+    {PAYONCE_CANDIDATE(PAYONCE_ONE, "next_attempt_at") PAYONCE_EVERY_DUE PAYONCE_TAKE, 7,
+     PAYONCE_PARAMETERS_AND(TEXTOID)},
+    {PAYONCE_CANDIDATE(PAYONCE_ONE, "next_attempt_at") PAYONCE_SPACED_DUE PAYONCE_TAKE, 7,
+     PAYONCE_PARAMETERS_AND(TEXTOID)},
+};
+// Of payments made before $7; what is accepted needs no hurry.
+#define PAYONCE_URGENT " AND window_from < $7 AND status IN (0, 150)"
+ClaimStatement claim_urgent = {
+    {PAYONCE_CANDIDATE(PAYONCE_URGENT, "window_from") PAYONCE_EVERY_DUE PAYONCE_TAKE, 7,
+     PAYONCE_PARAMETERS_AND(TIMESTAMPTZOID)},
+    {PAYONCE_CANDIDATE(PAYONCE_URGENT, "window_from") PAYONCE_SPACED_DUE PAYONCE_TAKE, 7,
+     PAYONCE_PARAMETERS_AND(TIMESTAMPTZOID)},
+};
 
 Statement select_due = {
     "SELECT refund_no FROM {s}.t_refund WHERE gateway = $1 AND status IN (0, 150, 200)"
@@ -94,6 +158,9 @@ void collect(std::uint64_t row, const GatewayConfig& gateway, MemoryContext cont
     call->amount = int64_column(row, 7);
     call->attempt = int_column(row, 8);
     call->query = bool_column(row, 9);
+    call->gateway_refund_id = kept_utf8(row, 11, context);
+    call->payment_amount = int64_column(row, 12);
+    call->key_generation = int_column(row, 13);
     call->claimed_at = GetCurrentTransactionStartTimestamp();
     const MemoryContext previous = MemoryContextSwitchTo(context);
     *calls = lappend(*calls, call);
@@ -114,10 +181,9 @@ void collect_claimed(const char* schema, std::uint64_t rows, const GatewayConfig
     }
 }
 
-// The lease outlasts the request and the recording of its answer.
 TimestampTz lease_end(const GatewayConfig& gateway) {
-    const int lease_ms = std::max(effective_lease_ms(), gateway.timeout_ms + lease_margin_ms);
-    return TimestampTzPlusMilliseconds(GetCurrentTransactionStartTimestamp(), lease_ms);
+    return TimestampTzPlusMilliseconds(GetCurrentTransactionStartTimestamp(),
+                                       lease_ms(gateway.timeout_ms));
 }
 
 // While claiming one by one: how many of a gateway's rows, the longest due, failed in this round
@@ -169,12 +235,22 @@ struct Claimant {
 };
 
 Parameters claim_parameters(const Claimant& claimant, const GatewayConfig& gateway, int limit) {
+    const core::GatewayTraits& traits = gateway.driver->traits;
+    const TimestampTz now = GetCurrentTransactionStartTimestamp();
     Parameters parameters;
     parameters.add(gateway.name)
         .add(static_cast<std::int64_t>(limit))
         .add_time(lease_end(gateway))
-        .add(claimant.lease_owner);
+        .add(claimant.lease_owner)
+        .add_time(traits.idempotency_horizon_s == 0
+                      ? std::nullopt
+                      : std::optional(now - traits.idempotency_horizon_s * USECS_PER_SEC))
+        .add(static_cast<double>(traits.payment_spacing_s));
     return parameters;
+}
+
+Statement& form_for(ClaimStatement& statement, const GatewayConfig& gateway) {
+    return gateway.driver->traits.payment_spacing_s > 0 ? statement.spaced : statement.plain;
 }
 
 // In a subtransaction. Returns the number of rows claimed, 0 or 1; an error is reported and undone.
@@ -185,7 +261,7 @@ std::uint64_t claim_alone(const Claimant& claimant, const GatewayConfig& gateway
     const bool done = run_alone([&] {
         Parameters parameters = claim_parameters(claimant, gateway, 1);
         parameters.add(refund_no);
-        rows = run(claim_one, claimant.schema, parameters);
+        rows = run(form_for(claim_one, gateway), claimant.schema, parameters);
         collect_claimed(claimant.schema, rows, gateway, claimant.context, &claimed);
     });
     if (!done) {
@@ -218,18 +294,35 @@ std::uint64_t claim_one_by_one(const Claimant& claimant, const GatewayConfig& ga
     return claimed;
 }
 
+// What the gateway will soon refuse to refund goes first, by age; then what is due, by time.
+std::uint64_t claim_batch(const Claimant& claimant, const GatewayConfig& gateway, int limit,
+                          List** calls) {
+    const std::int64_t window_s = gateway.driver->traits.refund_window_s;
+    std::uint64_t urgent = 0;
+    if (window_s > 0) {
+        Parameters parameters = claim_parameters(claimant, gateway, limit);
+        parameters.add_time(GetCurrentTransactionStartTimestamp() -
+                            (window_s - urgent_s) * USECS_PER_SEC);
+        urgent = run(form_for(claim_urgent, gateway), claimant.schema, parameters);
+        collect_claimed(claimant.schema, urgent, gateway, claimant.context, calls);
+    }
+    const int left = limit - static_cast<int>(urgent);
+    if (left <= 0) {
+        return urgent;
+    }
+    Parameters parameters = claim_parameters(claimant, gateway, left);
+    const std::uint64_t rows = run(form_for(claim_due, gateway), claimant.schema, parameters);
+    collect_claimed(claimant.schema, rows, gateway, claimant.context, calls);
+    return urgent + rows;
+}
+
 std::uint64_t claim_up_to(const Claimant& claimant, const GatewayConfig& gateway, int limit,
                           Round* round, List** calls) {
     if (limit <= 0) {
         return 0;
     }
-    if (round != nullptr) {
-        return claim_one_by_one(claimant, gateway, limit, round, calls);
-    }
-    Parameters parameters = claim_parameters(claimant, gateway, limit);
-    const std::uint64_t rows = run(claim_due, claimant.schema, parameters);
-    collect_claimed(claimant.schema, rows, gateway, claimant.context, calls);
-    return rows;
+    return round != nullptr ? claim_one_by_one(claimant, gateway, limit, round, calls)
+                            : claim_batch(claimant, gateway, limit, calls);
 }
 
 void claim_of_gateway(const Claimant& claimant, const GatewayConfig& gateway, int room,
@@ -285,7 +378,7 @@ ClaimResult claim(const char* schema, std::int64_t lease_owner, const GatewayCon
     const auto count = static_cast<std::uint32_t>(gateway_count);
     for (std::uint32_t i = 0; i < count; ++i) {
         const GatewayConfig& gateway = gateways[(turn + i) % count];
-        if (!gateway.paused && gateway.unusable == nullptr && gateway.hindrance == nullptr) {
+        if (!gateway.paused && gateway.is_ready()) {
             claim_of_gateway(claimant, gateway, settings.batch_size - result.claimed, &result,
                              calls);
         }

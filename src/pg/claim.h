@@ -28,10 +28,13 @@ struct ClaimedCall {
     const char* refund_no;
     const char* payment_id;
     const char* order_id;
-    const char* transaction_id;  // empty: unknown
+    const char* transaction_id;     // empty: unknown
+    const char* gateway_refund_id;  // empty: unknown
     const char* currency;
     const char* reason;
     std::int64_t amount;
+    std::int64_t payment_amount;
+    int key_generation;
     int attempt;
     TimestampTz claimed_at;
 };

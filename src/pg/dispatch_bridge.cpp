@@ -16,9 +16,8 @@ net::Dispatcher* engine = nullptr;
 net::GatewaySetup setup_of(const Gateway& gateway) {
     net::GatewaySetup setup;
     setup.name = gateway.name;
-    setup.config.url = gateway.url;
-    setup.config.bearer_token = gateway.bearer_token;
-    setup.config.signing_secret = gateway.signing_secret;
+    setup.driver = gateway.options.driver;
+    setup.options = gateway_options(gateway.options);
     setup.ca_file = gateway.ca_file;
     setup.timeout_ms = gateway.timeout_ms;
     setup.max_in_flight = gateway.max_in_flight;
@@ -34,9 +33,12 @@ net::Call call_of(const Call& plain) {
     call.payment_id = plain.payment_id;
     call.order_id = plain.order_id;
     call.transaction_id = plain.transaction_id;
+    call.gateway_refund_id = plain.gateway_refund_id;
     call.currency = plain.currency;
     call.reason = plain.reason;
     call.amount = plain.amount;
+    call.payment_amount = plain.payment_amount;
+    call.key_generation = plain.key_generation;
     call.attempt = plain.attempt;
     call.claimed_at = plain.claimed_at;
     return call;
@@ -50,9 +52,12 @@ Call plain_of(const net::Call& call) {
     plain.payment_id = call.payment_id;
     plain.order_id = call.order_id;
     plain.transaction_id = call.transaction_id;
+    plain.gateway_refund_id = call.gateway_refund_id;
     plain.currency = call.currency;
     plain.reason = call.reason;
     plain.amount = call.amount;
+    plain.payment_amount = call.payment_amount;
+    plain.key_generation = call.key_generation;
     plain.attempt = call.attempt;
     plain.claimed_at = call.claimed_at;
     return plain;
@@ -87,9 +92,9 @@ int timeout_ms() noexcept {
     return engine->timeout_ms();
 }
 
-bool advance(core::Microseconds now) noexcept {
+bool advance(core::Microseconds now, std::int64_t unix_s) noexcept {
     return guarded(false, [=] {
-        engine->advance(now);
+        engine->advance(net::DispatchTime{now, unix_s});
         return true;
     });
 }
@@ -165,6 +170,7 @@ Finished finished(std::size_t index) noexcept {
     Finished plain;
     plain.call = plain_of(finished.call);
     plain.answer = finished.answer.facts;
+    plain.traits = finished.traits;
     plain.gateway_refund_id = finished.answer.refund_id;
     plain.error = finished.answer.error;
     plain.http_status = finished.http_status;

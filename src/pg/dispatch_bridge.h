@@ -10,15 +10,14 @@
 
 #include "core/gateway_answer.h"
 #include "core/refund.h"
+#include "pg/gateway_bridge.h"
 
 namespace payonce::pg::bridge {
 
 struct Gateway {
     std::string_view name;
-    std::string_view url;
+    Options options;
     std::string_view ca_file;
-    std::string_view bearer_token;
-    std::string_view signing_secret;
     int timeout_ms = 0;
     int max_in_flight = 1;
     int rate_limit_per_s = 0;
@@ -32,9 +31,12 @@ struct Call {
     std::string_view payment_id;
     std::string_view order_id;
     std::string_view transaction_id;
+    std::string_view gateway_refund_id;
     std::string_view currency;
     std::string_view reason;
     std::int64_t amount = 0;
+    std::int64_t payment_amount = 0;
+    std::int32_t key_generation = 1;
     std::int32_t attempt = 0;
     core::Microseconds claimed_at = 0;
 };
@@ -43,6 +45,7 @@ struct Call {
 struct Finished {
     Call call;
     core::AnswerFacts answer;
+    core::GatewayTraits traits;
     std::string_view gateway_refund_id;
     std::string_view error;
     int http_status = 0;
@@ -57,7 +60,7 @@ bool open_engine() noexcept;
 int event_fd() noexcept;
 int timeout_ms() noexcept;
 // False: out of memory; answers may have been lost, their leases will run out.
-bool advance(core::Microseconds now) noexcept;
+bool advance(core::Microseconds now, std::int64_t unix_s) noexcept;
 
 bool configure(const Gateway* gateways, int count, core::Microseconds now) noexcept;
 int allowance(std::string_view gateway, core::Microseconds now) noexcept;

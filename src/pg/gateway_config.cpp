@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <cstring>
 
+#include "pg/encoding.h"
 #include "pg/pg.h"
 #include "pg/settings.h"
 #include "pg/statement.h"
@@ -17,17 +18,6 @@ constexpr int max_secret_file_bytes = 64 * 1024;
 bool is_payonce_wrapper(Oid wrapper) {
     return getExtensionOfObject(ForeignDataWrapperRelationId, wrapper) ==
            extension_oid_or_invalid();
-}
-
-const char* option_value(List* options, const char* name) {
-    ListCell* cell = nullptr;
-    foreach (cell, options) {
-        auto* option = static_cast<DefElem*>(lfirst(cell));
-        if (std::strcmp(option->defname, name) == 0) {
-            return defGetString(option);
-        }
-    }
-    return nullptr;
 }
 
 int int_option(List* options, const char* name, int otherwise, int flags) {
@@ -64,65 +54,76 @@ List* mapping_options(Oid role, Oid server) {
     return found ? options : mapping_options_of(InvalidOid, server, &found);
 }
 
-// The file's text without blanks at its end; null, and a hindrance, when there is none.
-const char* read_secret_file(const char* path, const char** hindrance) {
-    FILE* file = AllocateFile(path, "r");
-    if (file == nullptr) {
-        *hindrance = psprintf("the file \"%s\" cannot be read: %s", path, strerror(errno));
-        return nullptr;
-    }
-    char* content = static_cast<char*>(palloc(max_secret_file_bytes + 1));
-    std::size_t length = std::fread(content, 1, max_secret_file_bytes, file);
-    const bool whole = std::ferror(file) == 0 && std::feof(file) != 0;
-    FreeFile(file);
-    if (!whole) {
-        *hindrance = psprintf("the file \"%s\" cannot be read whole", path);
-        return nullptr;
-    }
-    while (length > 0 && std::isspace(static_cast<unsigned char>(content[length - 1])) != 0) {
-        --length;
-    }
-    if (length == 0) {
-        *hindrance = psprintf("the file \"%s\" is empty", path);
-        return nullptr;
-    }
-    content[length] = '\0';
-    return content;
-}
-
-const char* secret_option(List* options, const char* name, const char** hindrance) {
-    const char* value = option_value(options, name);
-    const char* path = option_value(options, psprintf("%s_file", name));
-    return value == nullptr && path != nullptr ? read_secret_file(path, hindrance) : value;
-}
-
 // Who owns a server can point its url elsewhere, so only those are trusted who could take the
 // secrets anyway.
 bool is_trusted_owner(Oid owner, Oid role) {
     return owner == role || superuser_arg(owner);
 }
 
-GatewayConfig load_gateway(const ForeignServer* server, Oid role) {
+const core::Driver* driver_of_wrapper(Oid wrapper) {
+    return is_payonce_wrapper(wrapper) ? core::find_driver(GetForeignDataWrapper(wrapper)->fdwname)
+                                       : nullptr;
+}
+
+void add_option(GatewayConfig* config, const char* name, std::string_view value) {
+    config->options[config->option_count++] = bridge::Option{name, value};
+}
+
+// Copies, so that they can be wiped without harm to the catalogs' cache.
+void read_options(GatewayConfig* config, const ForeignServer* server, List* mapping) {
+    const auto& rules = config->driver->options;
+    config->options =
+        static_cast<bridge::Option*>(palloc0(sizeof(bridge::Option) * (rules.size() + 1)));
+    add_option(config, "url", pstrdup(option_value(server->options, "url")));
+    for (const core::OptionRule& rule : rules) {
+        // The names are literals: ended by a zero.
+        const char* name = rule.name.data();
+        List* given = rule.scope == core::OptionScope::server ? server->options : mapping;
+        const char* value = option_value(given, name);
+        const char* path = rule.has_file ? option_value(given, psprintf("%s_file", name)) : nullptr;
+        if (value != nullptr) {
+            add_option(config, name, to_utf8(pstrdup(value)));
+        } else if (path != nullptr) {
+            const char* content = read_secret_file(path, &config->hindrance);
+            add_option(config, name, content == nullptr ? "" : content);
+        }
+    }
+}
+
+void judge_options(GatewayConfig* config) {
+    bridge::Problem problem = {};
+    if (config->hindrance == nullptr &&
+        !bridge::check_options(config->driver_options(), &problem)) {
+        config->unusable = psprintf("server \"%s\", option %s: %s %s", config->name, problem.option,
+                                    problem.detail, problem.hint);
+    }
+}
+
+GatewayConfig load_server(const ForeignServer* server, Oid role) {
     GatewayConfig config = {};
     config.name = pstrdup(server->servername);
-    config.url = option_value(server->options, "url");
+    config.server = server->serverid;
+    config.driver = driver_of_wrapper(server->fdwid);
     config.ca_file = option_value(server->options, "ca_file");
     config.timeout_ms =
         int_option(server->options, "timeout", settings.request_timeout_ms, GUC_UNIT_MS);
     config.max_in_flight =
         int_option(server->options, "max_in_flight", default_gateway_max_in_flight, 0);
-    config.rate_limit_per_s = int_option(server->options, "rate_limit", no_rate_limit, 0);
     config.paused = bool_option(server->options, "paused");
-    if (config.url == nullptr) {
-        config.url = "";
+    if (config.driver == nullptr) {
+        config.unusable = psprintf("server \"%s\" is not of a payonce wrapper", config.name);
+        return config;
+    }
+    config.rate_limit_per_s =
+        int_option(server->options, "rate_limit", config.driver->traits.rate_limit_per_s, 0);
+    if (option_value(server->options, "url") == nullptr) {
         config.unusable = psprintf("server \"%s\" has no url", config.name);
     } else if (!is_trusted_owner(server->owner, role)) {
         config.unusable = psprintf(
             "server \"%s\" is owned by neither a superuser nor the worker's role", config.name);
     } else {
-        List* options = mapping_options(role, server->serverid);
-        config.bearer_token = secret_option(options, "bearer_token", &config.hindrance);
-        config.signing_secret = secret_option(options, "signing_secret", &config.hindrance);
+        read_options(&config, server, mapping_options(role, server->serverid));
+        judge_options(&config);
     }
     return config;
 }
@@ -144,6 +145,17 @@ Oid extension_owner(Oid extension) {
 
 }  // namespace
 
+const char* option_value(List* options, const char* name) {
+    ListCell* cell = nullptr;
+    foreach (cell, options) {
+        auto* option = static_cast<DefElem*>(lfirst(cell));
+        if (std::strcmp(option->defname, name) == 0) {
+            return defGetString(option);
+        }
+    }
+    return nullptr;
+}
+
 GatewayConfig* load_gateways(Oid role, int* count) {
     Relation catalog = table_open(ForeignServerRelationId, AccessShareLock);
     SysScanDesc scan = systable_beginscan(catalog, InvalidOid, false, nullptr, 0, nullptr);
@@ -164,20 +176,71 @@ GatewayConfig* load_gateways(Oid role, int* count) {
     int index = 0;
     ListCell* cell = nullptr;
     foreach (cell, servers) {
-        configs[index++] = load_gateway(GetForeignServer(lfirst_oid(cell)), role);
+        configs[index++] = load_server(GetForeignServer(lfirst_oid(cell)), role);
     }
     return configs;
 }
 
-const char* gateway_blocked_by(const char* name, Oid role) {
+bool load_gateway(const char* name, Oid role, GatewayConfig* config) {
     const ForeignServer* server = GetForeignServerByName(name, true);
     if (server == nullptr) {
+        return false;
+    }
+    *config = load_server(server, role);
+    return true;
+}
+
+void wipe_options(GatewayConfig* config) {
+    for (int i = 0; i < config->option_count; ++i) {
+        const std::string_view value = config->options[i].value;
+        explicit_bzero(const_cast<char*>(value.data()), value.size());
+    }
+    config->option_count = 0;
+}
+
+const core::Driver* driver_of_server(const char* name) {
+    const ForeignServer* server = GetForeignServerByName(name, true);
+    return server == nullptr ? nullptr : driver_of_wrapper(server->fdwid);
+}
+
+core::GatewayTraits gateway_traits(const char* name) {
+    const core::Driver* driver = driver_of_server(name);
+    return driver == nullptr ? core::GatewayTraits{} : driver->traits;
+}
+
+char* read_secret_file(const char* path, const char** why_not) {
+    FILE* file = AllocateFile(path, "r");
+    if (file == nullptr) {
+        *why_not = psprintf("the file \"%s\" cannot be read: %s", path, strerror(errno));
+        return nullptr;
+    }
+    char* content = static_cast<char*>(palloc(max_secret_file_bytes + 1));
+    // Unbuffered, or the C library keeps a copy of the secret.
+    (void)setvbuf(file, nullptr, _IONBF, 0);
+    std::size_t length = std::fread(content, 1, max_secret_file_bytes, file);
+    const bool whole = std::ferror(file) == 0 && std::fgetc(file) == EOF;
+    FreeFile(file);
+    if (!whole) {
+        *why_not = psprintf("the file \"%s\" cannot be read whole", path);
+        return nullptr;
+    }
+    while (length > 0 && std::isspace(static_cast<unsigned char>(content[length - 1])) != 0) {
+        --length;
+    }
+    if (length == 0) {
+        *why_not = psprintf("the file \"%s\" is empty", path);
+        return nullptr;
+    }
+    content[length] = '\0';
+    return content;
+}
+
+const char* gateway_blocked_by(const char* name, Oid role) {
+    GatewayConfig config;
+    if (!load_gateway(name, role, &config)) {
         return psprintf("there is no server \"%s\"", name);
     }
-    if (!is_payonce_wrapper(server->fdwid)) {
-        return psprintf("server \"%s\" is not of a payonce wrapper", name);
-    }
-    const GatewayConfig config = load_gateway(server, role);
+    wipe_options(&config);
     if (config.unusable != nullptr) {
         return config.unusable;
     }

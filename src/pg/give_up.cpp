@@ -63,7 +63,7 @@ bool give_up(const char* schema, std::string_view refund_no, std::string_view pa
     step.failed_attempts = refund.failed_attempts;
     RefundNews news;
     news.last_error = reason;
-    apply_refund_step(schema, refund, step, news, GetCurrentTransactionStartTimestamp());
+    apply_refund_step(schema, payment, refund, step, news, GetCurrentTransactionStartTimestamp());
     return true;
 }
 

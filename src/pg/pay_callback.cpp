@@ -1,4 +1,5 @@
-// pay_callback: decides one callback of a gateway, under the order's lock.
+#include "pg/pay_callback.h"
+
 #include "core/decide.h"
 
 #include <optional>
@@ -14,11 +15,6 @@
 
 namespace payonce::pg {
 namespace {
-
-struct Callback {
-    std::string_view payment_id;
-    core::PaymentNews news;
-};
 
 Callback read_arguments(FunctionCallInfo fcinfo) {
     Callback callback;
@@ -45,6 +41,10 @@ struct Rows {
     PaymentRow payment;
 };
 
+bool is_other_gateway(const Callback& callback, const PaymentRow& payment) {
+    return callback.gateway && *callback.gateway != payment.gateway;
+}
+
 void read_rows(const char* schema, std::string_view order_id, std::string_view payment_id,
                RowLock lock, Rows* rows) {
     // The order first: locks are taken in the same order everywhere.
@@ -58,7 +58,9 @@ void read_rows(const char* schema, std::string_view order_id, std::string_view p
     }
 }
 
-core::Decision decide_on(const Rows& rows, const core::PaymentNews& news) {
+core::Decision decide_on(const Rows& rows, const Callback& callback) {
+    core::PaymentNews news = callback.news;
+    news.other_gateway = is_other_gateway(callback, rows.payment);
     const core::OrderFacts order{rows.order.status, rows.order.price, rows.order.currency};
     const core::PaymentFacts payment{rows.payment.status, rows.payment.price, rows.payment.currency,
                                      rows.payment.transaction_id};
@@ -66,8 +68,9 @@ core::Decision decide_on(const Rows& rows, const core::PaymentNews& news) {
 }
 
 const char* attention_words(core::AttentionReason reason, const Rows& rows,
-                            const core::PaymentNews& news) {
+                            const Callback& callback) {
     const PaymentRow& payment = rows.payment;
+    const core::PaymentNews& news = callback.news;
     switch (reason) {
         case core::AttentionReason::none:
             break;
@@ -92,6 +95,10 @@ const char* attention_words(core::AttentionReason reason, const Rows& rows,
                             static_cast<long long>(payment.price),
                             static_cast<int>(payment.currency.size()), payment.currency.data());
         }
+        case core::AttentionReason::gateway_differs:
+            return psprintf("mismatch: the money came through %.*s, the payment is of %.*s",
+                            static_cast<int>(callback.gateway->size()), callback.gateway->data(),
+                            static_cast<int>(payment.gateway.size()), payment.gateway.data());
         case core::AttentionReason::order_differs:
             return psprintf(
                 "mismatch: the payment is of %lld %.*s, its order of %lld %.*s",
@@ -105,7 +112,8 @@ const char* attention_words(core::AttentionReason reason, const Rows& rows,
 }
 
 void write_decision(const char* schema, const core::Decision& decision, const Rows& rows,
-                    const core::PaymentNews& news) {
+                    const Callback& callback) {
+    const core::PaymentNews& news = callback.news;
     PaymentRow payment = rows.payment;
     payment.status = decision.payment_status.value_or(payment.status);
     if (decision.fill_transaction_id) {
@@ -114,8 +122,11 @@ void write_decision(const char* schema, const core::Decision& decision, const Ro
     if (decision.fill_paid_amount) {
         payment.paid_amount = news.paid_amount ? news.paid_amount : payment.paid_amount;
         payment.paid_currency = news.paid_currency ? news.paid_currency : payment.paid_currency;
+        // Also for a refund, should a person decide on one: money goes back the way it came.
+        payment.paid_gateway =
+            is_other_gateway(callback, payment) ? callback.gateway : payment.paid_gateway;
     }
-    if (const char* words = attention_words(decision.attention, rows, news)) {
+    if (const char* words = attention_words(decision.attention, rows, callback)) {
         payment.attention = with_attention(payment.attention, words);
     }
     // The order before the payment: it is the arbiter, and at REPEATABLE READ the loser fails here.
@@ -129,7 +140,9 @@ void write_decision(const char* schema, const core::Decision& decision, const Ro
     }
 }
 
-core::Outcome process_callback(const char* schema, const Callback& callback) {
+}  // namespace
+
+core::Outcome decide_callback(const char* schema, const Callback& callback) {
     begin_decision();
     PaymentRow found;
     if (!read_payment(schema, callback.payment_id, RowLock::none, &found)) {
@@ -140,25 +153,27 @@ core::Outcome process_callback(const char* schema, const Callback& callback) {
     lock_order(found.order_id);
     Rows rows;
     read_rows(schema, found.order_id, callback.payment_id, RowLock::none, &rows);
-    core::Decision decision = decide_on(rows, callback.news);
+    core::Decision decision = decide_on(rows, callback);
     if (!decision.writes_nothing()) {
         // Hand-written SQL does not take the lock, so decide on rows that nobody else can change.
         read_rows(schema, found.order_id, callback.payment_id, RowLock::wait, &rows);
-        decision = decide_on(rows, callback.news);
+        decision = decide_on(rows, callback);
     }
     if (decision.writes_nothing()) {
         rely_on_visible_rows();
     } else {
-        write_decision(schema, decision, rows, callback.news);
+        write_decision(schema, decision, rows, callback);
     }
     return decision.outcome;
 }
+
+namespace {
 
 core::Outcome callback_outcome(FunctionCallInfo fcinfo) {
     const Callback callback = read_arguments(fcinfo);
     const char* schema = schema_of_function(fcinfo->flinfo->fn_oid);
     SPI_connect();
-    const core::Outcome outcome = process_callback(schema, callback);
+    const core::Outcome outcome = decide_callback(schema, callback);
     SPI_finish();
     return outcome;
 }

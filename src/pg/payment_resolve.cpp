@@ -63,7 +63,8 @@ core::RefundReason refund_reason(const PaymentCase& taken) {
     const PaymentRow& payment = taken.payment;
     const bool as_asked =
         payment.arrived() == payment.price && payment.arrived_currency() == payment.currency &&
-        payment.price == taken.order.price && payment.currency == taken.order.currency;
+        payment.arrived_through() == payment.gateway && payment.price == taken.order.price &&
+        payment.currency == taken.order.currency;
     if (!as_asked) {
         return core::RefundReason::mismatch;
     }

@@ -7,6 +7,7 @@
 #include "pg/encoding.h"
 #include "pg/evidence.h"
 #include "pg/pg.h"
+#include "pg/settings.h"
 #include "pg/statement.h"
 #include "pg/store.h"
 #include "pg/subtransaction.h"
@@ -48,19 +49,38 @@ void record_loss(const char* schema, const RefundRow& refund) {
     write_evidence(schema, evidence);
 }
 
+struct Recoverer {
+    const char* schema;
+    std::int64_t lease_owner;
+    const GatewayConfig* gateways;
+    int gateway_count;
+};
+
+core::GatewayTraits traits_of(const Recoverer& recoverer, std::string_view gateway) {
+    for (int i = 0; i < recoverer.gateway_count; ++i) {
+        const GatewayConfig& config = recoverer.gateways[i];
+        if (gateway == config.name && config.driver != nullptr) {
+            return config.driver->traits;
+        }
+    }
+    return {};
+}
+
 // True: the lease is ended.
-bool recover(const char* schema, std::string_view refund_no, std::int64_t lease_owner) {
+bool recover(const Recoverer& recoverer, std::string_view refund_no) {
+    const char* schema = recoverer.schema;
     RefundRow refund;
     const bool found = read_refund(schema, refund_no, RowLock::skip, &refund);
     const bool in_hand = refund.lease_owner || refund.status == core::RefundStatus::sending;
-    if (!found || !in_hand || is_in_hand(refund, lease_owner)) {
+    if (!found || !in_hand || is_in_hand(refund, recoverer.lease_owner)) {
         return false;
     }
     const TimestampTz now = GetCurrentTransactionStartTimestamp();
     core::Moment moment;
     // The time in which nobody held it does not count against the time for retries.
     moment.now = std::min(now, refund.lease_until.value_or(now));
-    const core::RefundStep step = core::after_lost_lease(refund.facts(now), moment);
+    const core::RefundStep step = core::after_lost_lease(
+        refund.facts(now), retry_policy(traits_of(recoverer, refund.gateway)), moment);
     if (step.changes_nothing) {
         Parameters parameters;
         parameters.add(refund.refund_no);
@@ -76,7 +96,9 @@ bool recover(const char* schema, std::string_view refund_no, std::int64_t lease_
 
 }  // namespace
 
-int recover_lost_leases(const char* schema, std::int64_t lease_owner) {
+int recover_lost_leases(const char* schema, std::int64_t lease_owner, const GatewayConfig* gateways,
+                        int gateway_count) {
+    const Recoverer recoverer = {schema, lease_owner, gateways, gateway_count};
     SPI_connect();
     Parameters parameters;
     parameters.add(std::int64_t{max_leases});
@@ -86,8 +108,7 @@ int recover_lost_leases(const char* schema, std::int64_t lease_owner) {
     for (std::uint64_t row = 0; row < rows; ++row) {
         SPI_tuptable = found;
         bool ended = false;
-        const bool done =
-            run_alone([&] { ended = recover(schema, text_column(row, 1), lease_owner); });
+        const bool done = run_alone([&] { ended = recover(recoverer, text_column(row, 1)); });
         recovered += done && ended ? 1 : 0;
     }
     SPI_finish();

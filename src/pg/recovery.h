@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "pg/gateway_config.h"
 #include "pg/pg.h"
 
 namespace payonce::pg {
@@ -10,6 +11,7 @@ namespace payonce::pg {
 // Inside a transaction of the worker: ends every lease but of what this worker has in hand, since a
 // database never has two workers; and sending that a person set without a lease. The gateway will
 // be asked before anything is sent again. Returns how many were ended.
-int recover_lost_leases(const char* schema, std::int64_t lease_owner);
+int recover_lost_leases(const char* schema, std::int64_t lease_owner, const GatewayConfig* gateways,
+                        int gateway_count);
 
 }  // namespace payonce::pg

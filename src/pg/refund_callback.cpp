@@ -19,7 +19,10 @@ void process_news(const char* schema, std::string_view refund_no, bool success,
                   std::optional<std::string_view> gateway_refund_id) {
     const RefundCase taken = take_refund(schema, refund_no);
     const TimestampTz now = GetCurrentTransactionStartTimestamp();
-    const core::RefundStep step = core::after_news(taken.refund.facts(now), success);
+    // That it failed does not say that its number is dead: a retry asks first.
+    const core::RefundStep step = core::after_news(
+        taken.refund.facts(now), success ? core::Verdict::succeeded : core::Verdict::abnormal, {},
+        {now, 0});
     if (step.changes_nothing) {
         rely_on_visible_rows();
         return;
@@ -29,7 +32,7 @@ void process_news(const char* schema, std::string_view refund_no, bool success,
     if (!success) {
         news.last_error = "the gateway reported that the refund failed";
     }
-    apply_refund_step(schema, taken.refund, step, news, now);
+    apply_refund_step(schema, taken.payment.payment, taken.refund, step, news, now);
 }
 
 }  // namespace

@@ -8,7 +8,7 @@
 namespace payonce::pg {
 
 // The order's advisory lock, the payment's and the refund's row are held by the caller.
-void apply_refund_step(const char* schema, const RefundRow& refund, const core::RefundStep& step,
-                       const RefundNews& news, TimestampTz now);
+void apply_refund_step(const char* schema, const PaymentRow& payment, const RefundRow& refund,
+                       const core::RefundStep& step, const RefundNews& news, TimestampTz now);
 
 }  // namespace payonce::pg

@@ -6,7 +6,9 @@
 #include "core/identifiers.h"
 #include "pg/arguments.h"
 #include "pg/case.h"
+#include "pg/gateway_config.h"
 #include "pg/pg.h"
+#include "pg/settings.h"
 #include "pg/statement.h"
 #include "pg/store.h"
 
@@ -14,15 +16,19 @@ namespace payonce::pg {
 namespace {
 
 // The same number again. Whatever the calls before ended in, the gateway is asked before it is
-// sent.
+// sent. Where it may have forgotten the idempotency key, a person has looked: the next key.
 void retry_same_number(const char* schema, const RefundCase& taken) {
     RefundRow row = taken.refund;
-    row.retry_since = std::nullopt;
+    const TimestampTz now = GetCurrentTransactionStartTimestamp();
+    const char* gateway = pnstrdup(row.gateway.data(), row.gateway.size());
     core::RefundStep step;
+    step.new_key =
+        core::is_beyond_horizon(row.facts(now), retry_policy(gateway_traits(gateway)), now);
+    row.retry_since = std::nullopt;
     step.status = core::RefundStatus::queued;
-    step.next_attempt_at = GetCurrentTransactionStartTimestamp();
+    step.next_attempt_at = now;
     step.ask_first = row.attempts > 0;
-    write_refund_step(schema, row, step, {}, GetCurrentTransactionStartTimestamp());
+    write_refund_step(schema, row, step, {}, now);
 }
 
 core::RefundReason reason_of(std::string_view name) {

@@ -82,18 +82,20 @@ core::LatePolicy late_policy() {
     return static_cast<core::LatePolicy>(settings.late_payment);
 }
 
-core::RetryPolicy retry_policy() {
+core::RetryPolicy retry_policy(const core::GatewayTraits& traits) {
     core::RetryPolicy policy;
     policy.retry_delay = static_cast<core::Microseconds>(settings.retry_delay_ms) * 1000;
     policy.retry_delay_max = static_cast<core::Microseconds>(
                                  std::max(settings.retry_delay_ms, settings.retry_delay_max_ms)) *
                              1000;
     policy.retry_for = static_cast<core::Microseconds>(settings.retry_for_s) * core::us_per_s;
+    policy.query_delay = traits.query_delay_s * core::us_per_s;
+    policy.idempotency_horizon = traits.idempotency_horizon_s * core::us_per_s;
     return policy;
 }
 
-int effective_lease_ms() {
-    return std::max(settings.lease_ms, settings.request_timeout_ms + lease_margin_ms);
+int lease_ms(int request_timeout_ms) {
+    return std::max(settings.lease_ms, request_timeout_ms + lease_margin_ms);
 }
 
 }  // namespace payonce::pg

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "core/decide.h"
+#include "core/gateway.h"
 #include "core/refund.h"
 
 namespace payonce::pg {
@@ -25,9 +26,9 @@ extern Settings settings;
 void define_settings();
 
 core::LatePolicy late_policy();
-core::RetryPolicy retry_policy();
-// The lease in force: never shorter than the request's timeout and what applying its result may
-// take.
-int effective_lease_ms();
+// With the habits of the gateway concerned.
+core::RetryPolicy retry_policy(const core::GatewayTraits& traits);
+// The lease of a call with this timeout: it outlasts the request and the recording of its answer.
+int lease_ms(int request_timeout_ms);
 
 }  // namespace payonce::pg

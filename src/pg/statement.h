@@ -13,7 +13,7 @@
 
 namespace payonce::pg {
 
-inline constexpr int max_parameters = 16;
+inline constexpr int max_parameters = 20;
 
 struct Statement {
     const char* sql = nullptr;

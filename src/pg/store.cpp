@@ -17,11 +17,12 @@ constexpr int max_suffix_tries = 20;
     "SELECT status, price, currency, paid_by FROM {s}.t_order WHERE id = $1"
 #define PAYONCE_PAYMENT_COLUMNS                                                           \
     "SELECT id, order_id, price, currency, status, gateway, transaction_id, paid_amount," \
-    " paid_currency, refund_reserved, attention FROM {s}.t_order_pay WHERE id = $1"
+    " paid_currency, refund_reserved, attention, paid_gateway, created_at"                \
+    " FROM {s}.t_order_pay WHERE id = $1"
 #define PAYONCE_REFUND_COLUMNS                                                          \
     "SELECT refund_no, payment_id, amount, reason, status, gateway, attempts,"          \
     " failed_attempts, retry_since, accepted_at, ask_first, number_dead, lease_owner, " \
-    "lease_until, updated_at"                                                           \
+    "lease_until, updated_at, sent_at, key_sent_at, key_generation, when_unknown"       \
     " FROM {s}.t_refund WHERE refund_no = $1"
 #define PAYONCE_LOCK_WAIT " FOR NO KEY UPDATE"
 #define PAYONCE_LOCK_SKIP " FOR NO KEY UPDATE SKIP LOCKED"
@@ -48,18 +49,18 @@ Statement update_order_paid = {
     {TEXTOID, TEXTOID}};
 Statement update_payment = {
     "UPDATE {s}.t_order_pay SET status = $2, transaction_id = $3, paid_amount = $4,"
-    " paid_currency = $5, attention = $6, updated_at = now() WHERE id = $1",
-    6,
-    {TEXTOID, INT4OID, TEXTOID, INT8OID, TEXTOID, TEXTOID}};
+    " paid_currency = $5, attention = $6, paid_gateway = $7, updated_at = now() WHERE id = $1",
+    7,
+    {TEXTOID, INT4OID, TEXTOID, INT8OID, TEXTOID, TEXTOID, TEXTOID}};
 Statement update_standing = {
     "UPDATE {s}.t_order_pay SET status = $2, attention = $3, updated_at = now() WHERE id = $1",
     3,
     {TEXTOID, INT4OID, TEXTOID}};
 Statement insert_refund = {
-    "INSERT INTO {s}.t_refund (refund_no, payment_id, amount, reason, gateway, note)"
-    " VALUES ($1, $2, $3, $4, $5, $6)",
-    6,
-    {TEXTOID, TEXTOID, INT8OID, TEXTOID, TEXTOID, TEXTOID}};
+    "INSERT INTO {s}.t_refund (refund_no, payment_id, amount, reason, gateway, window_from, note)"
+    " VALUES ($1, $2, $3, $4, $5, $6, $7)",
+    7,
+    {TEXTOID, TEXTOID, INT8OID, TEXTOID, TEXTOID, TIMESTAMPTZOID, TEXTOID}};
 Statement select_refund_numbers = {
     "SELECT refund_no FROM {s}.t_refund WHERE payment_id = $1", 1, {TEXTOID}};
 Statement select_sums = {
@@ -77,10 +78,11 @@ Statement update_refund = {
     " gateway_refund_id = coalesce($10, gateway_refund_id),"
     " last_error = CASE WHEN $2 IN (200, 300) THEN $11 ELSE coalesce($11, last_error) END,"
     " note = coalesce($12, note), superseded_by = coalesce($13, superseded_by),"
+    " when_unknown = $14, key_sent_at = $15, key_generation = $16,"
     " lease_owner = NULL, lease_until = NULL, updated_at = now() WHERE refund_no = $1",
-    13,
+    16,
     {TEXTOID, INT4OID, INT4OID, TIMESTAMPTZOID, BOOLOID, BOOLOID, TIMESTAMPTZOID, TIMESTAMPTZOID,
-     TIMESTAMPTZOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID}};
+     TIMESTAMPTZOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, INT4OID}};
 
 template <std::size_t count>
 bool select_one(Statement (&statements)[count], const char* schema, std::string_view id,
@@ -98,6 +100,9 @@ core::RefundFacts RefundRow::facts(TimestampTz now) const {
     facts.failed_attempts = failed_attempts;
     facts.retry_since = retry_since.value_or(now);
     facts.accepted_at = accepted_at.value_or(now);
+    facts.sent_at = sent_at;
+    facts.key_sent_at = key_sent_at;
+    facts.when_unknown = when_unknown;
     return facts;
 }
 
@@ -127,6 +132,8 @@ bool read_payment(const char* schema, std::string_view id, RowLock lock, Payment
     row->paid_currency = optional_text_column(0, 9);
     row->refund_reserved = int64_column(0, 10);
     row->attention = optional_text_column(0, 11);
+    row->paid_gateway = optional_text_column(0, 12);
+    row->created_at = optional_time_column(0, 13).value_or(0);
     return true;
 }
 
@@ -149,6 +156,10 @@ bool read_refund(const char* schema, std::string_view refund_no, RowLock lock, R
     row->lease_owner = optional_int64_column(0, 13);
     row->lease_until = optional_time_column(0, 14);
     row->updated_at = optional_time_column(0, 15).value_or(0);
+    row->sent_at = optional_time_column(0, 16);
+    row->key_sent_at = optional_time_column(0, 17);
+    row->key_generation = int_column(0, 18);
+    row->when_unknown = core::when_unknown_of(text_column(0, 19));
     return true;
 }
 
@@ -165,7 +176,8 @@ void write_payment(const char* schema, const PaymentRow& row) {
         .add(row.transaction_id)
         .add(row.paid_amount)
         .add(row.paid_currency)
-        .add(row.attention);
+        .add(row.attention)
+        .add(row.paid_gateway);
     write_row(update_payment, schema, parameters);
 }
 
@@ -177,7 +189,8 @@ std::string_view queue_refund(const char* schema, const PaymentRow& payment,
         .add(payment.id)
         .add(amount)
         .add(core::name_of(reason))
-        .add(payment.gateway);
+        .add(payment.arrived_through())
+        .add_time(payment.created_at);
     if (note.empty()) {
         parameters.add_null();
     } else {
@@ -256,7 +269,10 @@ void write_refund_step(const char* schema, const RefundRow& row, const core::Ref
         .add(news.gateway_refund_id)
         .add(news.last_error)
         .add(news.note)
-        .add(news.superseded_by);
+        .add(news.superseded_by)
+        .add(core::name_of(step.when_unknown))
+        .add_time(step.new_key ? std::nullopt : row.key_sent_at)
+        .add(row.key_generation + (step.new_key ? 1 : 0));
     write_row(update_refund, schema, parameters);
 }
 

@@ -39,11 +39,14 @@ struct PaymentRow {
     std::optional<std::string_view> transaction_id;
     std::optional<std::int64_t> paid_amount;
     std::optional<std::string_view> paid_currency;
+    std::optional<std::string_view> paid_gateway;  // where it is not `gateway`
     std::int64_t refund_reserved = 0;
     std::optional<std::string_view> attention;
+    TimestampTz created_at = 0;
 
     std::int64_t arrived() const { return paid_amount.value_or(price); }
     std::string_view arrived_currency() const { return paid_currency.value_or(currency); }
+    std::string_view arrived_through() const { return paid_gateway.value_or(gateway); }
 };
 
 struct RefundRow {
@@ -59,6 +62,10 @@ struct RefundRow {
     std::optional<TimestampTz> accepted_at;
     bool ask_first = false;
     bool number_dead = false;
+    std::optional<TimestampTz> sent_at;
+    std::optional<TimestampTz> key_sent_at;
+    int key_generation = 1;
+    core::WhenUnknown when_unknown = core::WhenUnknown::resend;
     std::optional<std::int64_t> lease_owner;
     std::optional<TimestampTz> lease_until;
     TimestampTz updated_at = 0;

@@ -21,7 +21,10 @@ Statement update_reserved = {
     " FROM {s}.t_refund WHERE payment_id = $1 AND status <> 400) WHERE id = $1",
     1,
     {TEXTOID}};
-Statement select_gateway = {"SELECT gateway FROM {s}.t_order_pay WHERE id = $1", 1, {TEXTOID}};
+Statement select_origin = {
+    "SELECT coalesce(paid_gateway, gateway), created_at FROM {s}.t_order_pay WHERE id = $1",
+    1,
+    {TEXTOID}};
 
 [[noreturn]] void report_misuse(const char* message) {
     ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED), errmsg("%s", message),
@@ -126,6 +129,26 @@ char* schema_of_trigger(TriggerData* trigger) {
     return get_namespace_name(RelationGetNamespace(trigger->tg_relation));
 }
 
+// The new row with what the INSERT left out of the origin in SPI_tuptable.
+HeapTuple with_origin(TriggerData* trigger, MemoryContext caller) {
+    const TupleDesc descriptor = RelationGetDescr(trigger->tg_relation);
+    const Datum origin[] = {PointerGetDatum(text_in(caller, text_column(0, 1))),
+                            TimestampTzGetDatum(optional_time_column(0, 2).value_or(0))};
+    int numbers[] = {SPI_fnumber(descriptor, "gateway"), SPI_fnumber(descriptor, "window_from")};
+    Datum values[2];
+    bool nulls[2];
+    for (int i = 0; i < 2; ++i) {
+        values[i] = SPI_getbinval(trigger->tg_trigtuple, descriptor, numbers[i], &nulls[i]);
+        values[i] = nulls[i] ? origin[i] : values[i];
+        nulls[i] = false;
+    }
+    const MemoryContext spi = MemoryContextSwitchTo(caller);
+    HeapTuple completed =
+        heap_modify_tuple_by_cols(trigger->tg_trigtuple, descriptor, 2, numbers, values, nulls);
+    MemoryContextSwitchTo(spi);
+    return completed;
+}
+
 Datum complete_refund(TriggerData* trigger) {
     if (!TRIGGER_FIRED_BY_INSERT(trigger->tg_event)) {
         report_misuse("this function completes inserted rows");
@@ -141,15 +164,8 @@ Datum complete_refund(TriggerData* trigger) {
     Parameters parameters;
     parameters.add_datum(payment_id);
     HeapTuple completed = trigger->tg_trigtuple;
-    if (run(select_gateway, schema_of_trigger(trigger), parameters) == 1) {
-        const TupleDesc descriptor = RelationGetDescr(trigger->tg_relation);
-        int number = SPI_fnumber(descriptor, "gateway");
-        Datum value = PointerGetDatum(text_in(caller, text_column(0, 1)));
-        bool null = false;
-        const MemoryContext spi = MemoryContextSwitchTo(caller);
-        completed =
-            heap_modify_tuple_by_cols(trigger->tg_trigtuple, descriptor, 1, &number, &value, &null);
-        MemoryContextSwitchTo(spi);
+    if (run(select_origin, schema_of_trigger(trigger), parameters) == 1) {
+        completed = with_origin(trigger, caller);
     }
     SPI_finish();
     return PointerGetDatum(completed);

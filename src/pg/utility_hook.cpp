@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "pg/compat.h"
+#include "pg/gateway_config.h"
 #include "pg/pg.h"
 #include "pg/shared_state.h"
 #include "pg/wakeup.h"
@@ -175,6 +176,26 @@ Concern concern_of(const Node* statement) {
     }
 }
 
+const char* server_of_mapping(const Node* statement) {
+    switch (nodeTag(statement)) {
+        case T_CreateUserMappingStmt:
+            return reinterpret_cast<const CreateUserMappingStmt*>(statement)->servername;
+        case T_AlterUserMappingStmt:
+            return reinterpret_cast<const AlterUserMappingStmt*>(statement)->servername;
+        default:
+            return nullptr;
+    }
+}
+
+// The options may be secrets, and pg_stat_activity shows a session's last statement for as long as
+// it is idle.
+void hide_secrets_of_mapping(const Node* statement) {
+    const char* server = server_of_mapping(statement);
+    if (server != nullptr && driver_of_server(server) != nullptr) {
+        pgstat_report_activity(STATE_RUNNING, "<user mapping of payonce: options are not shown>");
+    }
+}
+
 void process_utility(PlannedStmt* planned, const char* query, bool read_only_tree,
                      ProcessUtilityContext context, ParamListInfo parameters,
                      QueryEnvironment* environment, DestReceiver* destination,
@@ -182,6 +203,7 @@ void process_utility(PlannedStmt* planned, const char* query, bool read_only_tre
     // Before it runs: a statement that ends its transaction may free its own tree.
     const Concern concern = concern_of(planned->utilityStmt);
     before_statement(planned->utilityStmt);
+    hide_secrets_of_mapping(planned->utilityStmt);
     if (previous_hook != nullptr) {
         previous_hook(planned, query, read_only_tree, context, parameters, environment, destination,
                       completion);

@@ -1,12 +1,15 @@
-// The validators of the wrappers: options are checked when the DDL runs, not when money is to be
-// sent. An error never shows the value of an option that may hold a secret.
-#include "core/gateways/http.h"
-#include "net/openssl_crypto.h"
+// The validator of the wrappers: options are checked when the DDL runs, not when money is to be
+// sent. An error never shows the value of an option that may hold a secret, and keeps the
+// statement, which does, out of the server's log.
+#include "core/gateway.h"
 #include "net/url.h"
 
 #include <cstring>
 #include <string_view>
 
+#include "pg/encoding.h"
+#include "pg/gateway_bridge.h"
+#include "pg/gateway_config.h"
 #include "pg/pg.h"
 
 namespace payonce::pg {
@@ -18,51 +21,71 @@ enum class OptionKind : std::uint8_t {
     duration,
     count,
     boolean,
-    token,
-    signing_secret,
+    driver,  // the driver's own: judged with the others, when the gateway is opened
 };
 
-struct OptionRule {
-    const char* name;
-    Oid catalog;
+struct OptionCheck {
     OptionKind kind;
     int min;
     int max;
 };
 
-constexpr OptionRule http_options[] = {
-    {"url", ForeignServerRelationId, OptionKind::url, 0, 0},
-    {"ca_file", ForeignServerRelationId, OptionKind::file, 0, 0},
-    {"timeout", ForeignServerRelationId, OptionKind::duration, 100, 600'000},
-    {"max_in_flight", ForeignServerRelationId, OptionKind::count, 1, 1000},
-    {"rate_limit", ForeignServerRelationId, OptionKind::count, 1, 1'000'000},
-    {"paused", ForeignServerRelationId, OptionKind::boolean, 0, 0},
-    {"bearer_token", UserMappingRelationId, OptionKind::token, 0, 0},
-    {"bearer_token_file", UserMappingRelationId, OptionKind::file, 0, 0},
-    {"signing_secret", UserMappingRelationId, OptionKind::signing_secret, 0, 0},
-    {"signing_secret_file", UserMappingRelationId, OptionKind::file, 0, 0},
+struct CommonOption {
+    const char* name;
+    OptionCheck check;
+};
+
+// Of every gateway's server.
+constexpr CommonOption common_options[] = {
+    {"url", {OptionKind::url, 0, 0}},
+    {"ca_file", {OptionKind::file, 0, 0}},
+    {"timeout", {OptionKind::duration, 100, 600'000}},
+    {"max_in_flight", {OptionKind::count, 1, 1000}},
+    {"rate_limit", {OptionKind::count, 1, 1'000'000}},
+    {"paused", {OptionKind::boolean, 0, 0}},
 };
 
 [[noreturn]] void report_value(const char* option, const char* detail, const char* hint) {
     ereport(ERROR, (errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
                     errmsg("the value of option \"%s\" is invalid", option),
-                    errdetail("%s", detail), errhint("%s", hint)));
+                    errdetail("%s", detail), errhint("%s", hint), errhidestmt(true)));
     pg_unreachable();
 }
 
-[[noreturn]] void report_unknown_option(const char* option, Oid catalog) {
+core::OptionScope scope_of(Oid catalog) {
+    return catalog == UserMappingRelationId ? core::OptionScope::user_mapping
+                                            : core::OptionScope::server;
+}
+
+void append_name(StringInfo names, const char* name, const char* suffix = "") {
+    appendStringInfo(names, "%s%s%s", names->len > 0 ? ", " : "", name, suffix);
+}
+
+[[noreturn]] void report_unknown_option(const core::Driver& driver, const char* option,
+                                        Oid catalog) {
     StringInfoData known;
     initStringInfo(&known);
-    for (const OptionRule& rule : http_options) {
-        if (rule.catalog == catalog) {
-            appendStringInfo(&known, "%s%s", known.len > 0 ? ", " : "", rule.name);
+    if (catalog == ForeignServerRelationId) {
+        for (const CommonOption& common : common_options) {
+            append_name(&known, common.name);
+        }
+    }
+    for (const core::OptionRule& rule : driver.options) {
+        const bool fits =
+            catalog != ForeignDataWrapperRelationId && rule.scope == scope_of(catalog);
+        if (fits) {
+            append_name(&known, rule.name.data());
+        }
+        if (fits && rule.has_file) {
+            append_name(&known, rule.name.data(), "_file");
         }
     }
     ereport(ERROR,
             (errcode(ERRCODE_FDW_INVALID_OPTION_NAME), errmsg("invalid option \"%s\"", option),
-             errdetail("payonce_http does not know it here."),
+             errdetail("%s does not know it here.", driver.wrapper.data()),
              known.len > 0 ? errhint("Valid options in this context are: %s.", known.data)
-                           : errhint("There are no valid options in this context.")));
+                           : errhint("There are no valid options in this context."),
+             errhidestmt(true)));
     pg_unreachable();
 }
 
@@ -91,11 +114,11 @@ void check_url(const char* option, const char* value) {
 
 void check_file(const char* option, const char* value) {
     if (!superuser() && !has_privs_of_role(GetUserId(), ROLE_PG_READ_SERVER_FILES)) {
-        ereport(ERROR,
-                (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-                 errmsg("permission denied to set option \"%s\"", option),
-                 errdetail("It has the server read a file."),
-                 errhint("Only superusers and members of pg_read_server_files may set it.")));
+        ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+                        errmsg("permission denied to set option \"%s\"", option),
+                        errdetail("It has the server read a file."),
+                        errhint("Only superusers and members of pg_read_server_files may set it."),
+                        errhidestmt(true)));
     }
     if (!is_absolute_path(value)) {
         report_value(option, "It is not an absolute path.",
@@ -103,12 +126,12 @@ void check_file(const char* option, const char* value) {
     }
 }
 
-void check_number(const OptionRule& rule, const char* value, int flags) {
+void check_number(const char* option, const OptionCheck& check, const char* value, int flags) {
     int parsed = 0;
-    if (!parse_int(value, &parsed, flags, nullptr) || parsed < rule.min || parsed > rule.max) {
+    if (!parse_int(value, &parsed, flags, nullptr) || parsed < check.min || parsed > check.max) {
         report_value(
-            rule.name,
-            psprintf("It must be from %d to %d%s.", rule.min, rule.max,
+            option,
+            psprintf("It must be from %d to %d%s.", check.min, check.max,
                      flags == GUC_UNIT_MS ? " ms" : ""),
             flags == GUC_UNIT_MS ? "Give a time, such as 30s or 500ms." : "Give a whole number.");
     }
@@ -121,111 +144,161 @@ void check_boolean(const char* option, const char* value) {
     }
 }
 
-// It becomes a header: a line break would let it add others.
-void check_token(const char* option, const char* value) {
-    bool printable = value[0] != '\0' && std::strlen(value) <= 4096;
-    for (const char* at = value; *at != '\0'; ++at) {
-        printable = printable && *at > ' ' && *at < '\x7f';
-    }
-    if (!printable) {
-        report_value(option, "It must be 1 to 4096 printable ASCII characters without blanks.",
-                     "Give the token as the gateway handed it out.");
+void check_given(const char* option, const char* value) {
+    if (value[0] == '\0') {
+        report_value(option, "It is empty.", "Give its value, or leave the option out.");
     }
 }
 
-// The C++ phase: allocates, so it may throw, and reports nothing.
-bool is_signing_secret(const char* value) noexcept {
-    try {
-        return core::http_gateway::signing_key(value, net::OpensslCrypto()).has_value();
-    } catch (...) {
-        return false;
-    }
-}
-
-void check_value(const OptionRule& rule, const char* value) {
-    switch (rule.kind) {
+void check_value(const char* option, const OptionCheck& check, const char* value) {
+    switch (check.kind) {
         case OptionKind::url:
-            check_url(rule.name, value);
+            check_url(option, value);
             break;
         case OptionKind::file:
-            check_file(rule.name, value);
+            check_file(option, value);
             break;
         case OptionKind::duration:
-            check_number(rule, value, GUC_UNIT_MS);
+            check_number(option, check, value, GUC_UNIT_MS);
             break;
         case OptionKind::count:
-            check_number(rule, value, 0);
+            check_number(option, check, value, 0);
             break;
         case OptionKind::boolean:
-            check_boolean(rule.name, value);
+            check_boolean(option, value);
             break;
-        case OptionKind::token:
-            check_token(rule.name, value);
-            break;
-        case OptionKind::signing_secret:
-            if (!is_signing_secret(value)) {
-                report_value(rule.name, "It must be the base64 of 24 to 64 bytes, after whsec_.",
-                             "Give the secret as Standard Webhooks writes it.");
-            }
+        case OptionKind::driver:
+            check_given(option, value);
             break;
     }
 }
 
-const OptionRule* find_rule(const char* name, Oid catalog) {
-    for (const OptionRule& rule : http_options) {
-        if (rule.catalog == catalog && std::strcmp(rule.name, name) == 0) {
-            return &rule;
+bool is_file_of(const core::OptionRule& rule, std::string_view option) {
+    constexpr std::string_view suffix = "_file";
+    return rule.has_file && option.ends_with(suffix) &&
+           option.substr(0, option.size() - suffix.size()) == rule.name;
+}
+
+OptionCheck find_check(const core::Driver& driver, const char* option, Oid catalog) {
+    for (const CommonOption& common : common_options) {
+        if (catalog == ForeignServerRelationId && std::strcmp(common.name, option) == 0) {
+            return common.check;
         }
     }
-    return nullptr;
+    for (const core::OptionRule& rule : driver.options) {
+        const bool is_it = rule.name == option || is_file_of(rule, option);
+        if (is_it && catalog != ForeignDataWrapperRelationId && rule.scope == scope_of(catalog)) {
+            return {is_file_of(rule, option) ? OptionKind::file : OptionKind::driver, 0, 0};
+        }
+    }
+    report_unknown_option(driver, option, catalog);
 }
 
-bool has_option(List* options, const char* name) {
-    ListCell* cell = nullptr;
-    foreach (cell, options) {
-        if (std::strcmp(static_cast<DefElem*>(lfirst(cell))->defname, name) == 0) {
-            return true;
+void check_one_of(List* options, const char* name) {
+    const char* file = psprintf("%s_file", name);
+    if (option_value(options, name) != nullptr && option_value(options, file) != nullptr) {
+        report_value(name, psprintf("%s is given as well.", file), "Give one of the two.");
+    }
+}
+
+// Null when a file cannot be read at present: a dump must be restored where its files are not yet.
+const char* content_of(List* options, const core::OptionRule& rule, bool* readable) {
+    const char* name = rule.name.data();
+    const char* value = option_value(options, name);
+    const char* path = rule.has_file ? option_value(options, psprintf("%s_file", name)) : nullptr;
+    if (value != nullptr || path == nullptr) {
+        return value;
+    }
+    const char* why_not = nullptr;
+    const char* content = read_secret_file(path, &why_not);
+    if (content == nullptr) {
+        *readable = false;
+        ereport(WARNING,
+                (errmsg("option \"%s_file\" could not be checked", name), errdetail("%s", why_not),
+                 errhint("Refunds of this gateway wait until the file can be read.")));
+    }
+    return content;
+}
+
+bool is_of_scope(const core::Driver& driver, std::string_view option, core::OptionScope scope) {
+    for (const core::OptionRule& rule : driver.options) {
+        if (rule.name == option) {
+            return rule.scope == scope;
         }
     }
     return false;
 }
 
-void check_one_of(List* options, const char* name) {
-    const char* file = psprintf("%s_file", name);
-    if (has_option(options, name) && has_option(options, file)) {
-        report_value(name, psprintf("%s is given as well.", file), "Give one of the two.");
+// The driver judges its own: keys are parsed, and compared with one another. What is found here is
+// not found with money under way. Of a server and its user mapping one is still missing, so that
+// only the given one's problems count.
+void check_driver_options(const core::Driver& driver, List* options, core::OptionScope scope) {
+    auto* given =
+        static_cast<bridge::Option*>(palloc0(sizeof(bridge::Option) * (driver.options.size() + 1)));
+    int count = 0;
+    bool readable = true;
+    for (const core::OptionRule& rule : driver.options) {
+        const char* content = rule.scope == scope ? content_of(options, rule, &readable) : nullptr;
+        if (content != nullptr) {
+            given[count++] = bridge::Option{rule.name, to_utf8(content)};
+        }
+    }
+    bridge::Problem problem = {};
+    if (readable && !bridge::check_options({&driver, given, count}, &problem) &&
+        is_of_scope(driver, problem.option, scope)) {
+        report_value(problem.option, problem.detail, problem.hint);
     }
 }
 
-void validate(List* options, Oid catalog) {
+void validate(const core::Driver& driver, List* options, Oid catalog) {
     ListCell* cell = nullptr;
     foreach (cell, options) {
         auto* option = static_cast<DefElem*>(lfirst(cell));
-        const OptionRule* rule = find_rule(option->defname, catalog);
-        if (rule == nullptr) {
-            report_unknown_option(option->defname, catalog);
-        }
-        check_value(*rule, defGetString(option));
+        check_value(option->defname, find_check(driver, option->defname, catalog),
+                    defGetString(option));
     }
-    if (catalog == ForeignServerRelationId && !has_option(options, "url")) {
+    if (catalog == ForeignServerRelationId && option_value(options, "url") == nullptr) {
         ereport(ERROR,
                 (errcode(ERRCODE_FDW_OPTION_NAME_NOT_FOUND), errmsg("option \"url\" is missing"),
                  errdetail("A gateway needs the address to which refunds are sent."),
                  errhint("Add OPTIONS (url 'https://…').")));
     }
-    check_one_of(options, "bearer_token");
-    check_one_of(options, "signing_secret");
+    for (const core::OptionRule& rule : driver.options) {
+        if (rule.has_file) {
+            check_one_of(options, rule.name.data());
+        }
+    }
+    if (catalog == ForeignServerRelationId || catalog == UserMappingRelationId) {
+        check_driver_options(driver, options, scope_of(catalog));
+    }
+}
+
+// The function's own name says which wrapper it is of: so a wrapper needs no C function.
+const core::Driver& driver_of_validator(Oid function) {
+    constexpr std::string_view suffix = "_validator";
+    const char* name = get_func_name(function);
+    std::string_view wrapper = name == nullptr ? std::string_view() : std::string_view(name);
+    wrapper.remove_suffix(wrapper.ends_with(suffix) ? suffix.size() : 0);
+    const core::Driver* driver = core::find_driver(wrapper);
+    if (driver == nullptr) {
+        ereport(ERROR, (errcode(ERRCODE_UNDEFINED_FUNCTION),
+                        errmsg("payonce has no driver for this validator"),
+                        errdetail("A validator is named after its wrapper: payonce_…_validator."),
+                        errhint("Use the wrappers that CREATE EXTENSION payonce makes.")));
+    }
+    return *driver;
 }
 
 }  // namespace
 }  // namespace payonce::pg
 
 extern "C" {
-PG_FUNCTION_INFO_V1(payonce_http_validator);
+PG_FUNCTION_INFO_V1(payonce_gateway_validator);
 
-Datum payonce_http_validator(PG_FUNCTION_ARGS) {
+Datum payonce_gateway_validator(PG_FUNCTION_ARGS) {
+    using namespace payonce::pg;
     List* options = untransformRelOptions(PG_GETARG_DATUM(0));
-    payonce::pg::validate(options, PG_GETARG_OID(1));
+    validate(driver_of_validator(fcinfo->flinfo->fn_oid), options, PG_GETARG_OID(1));
     PG_RETURN_VOID();
 }
 }

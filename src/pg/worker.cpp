@@ -23,6 +23,7 @@
 #include "pg/shared_state.h"
 #include "pg/statement.h"
 #include "pg/subtransaction.h"
+#include "pg/unix_time.h"
 
 namespace payonce::pg {
 namespace {
@@ -241,21 +242,23 @@ void configure_engine() {
     int count = 0;
     for (int i = 0; i < worker.gateway_count; ++i) {
         const GatewayConfig& config = worker.gateways[i];
-        if (config.unusable != nullptr || config.hindrance != nullptr) {
+        if (!config.is_ready()) {
             continue;
         }
         bridge::Gateway gateway;
         gateway.name = config.name;
-        gateway.url = config.url;
+        gateway.options = config.driver_options();
         gateway.ca_file = view_of(config.ca_file);
-        gateway.bearer_token = view_of(config.bearer_token);
-        gateway.signing_secret = view_of(config.signing_secret);
         gateway.timeout_ms = config.timeout_ms;
         gateway.max_in_flight = std::min(config.max_in_flight, share);
         gateway.rate_limit_per_s = config.rate_limit_per_s;
         plain[count++] = gateway;
     }
-    if (!bridge::configure(plain, count, GetCurrentTimestamp())) {
+    const bool configured = bridge::configure(plain, count, GetCurrentTimestamp());
+    for (int i = 0; i < worker.gateway_count; ++i) {
+        wipe_options(&worker.gateways[i]);
+    }
+    if (!configured) {
         ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("payonce: out of memory")));
     }
 }
@@ -483,9 +486,12 @@ bridge::Call bridge_call(const ClaimedCall& claimed) {
     call.payment_id = claimed.payment_id;
     call.order_id = claimed.order_id;
     call.transaction_id = claimed.transaction_id;
+    call.gateway_refund_id = claimed.gateway_refund_id;
     call.currency = claimed.currency;
     call.reason = claimed.reason;
     call.amount = claimed.amount;
+    call.payment_amount = claimed.payment_amount;
+    call.key_generation = claimed.key_generation;
     call.attempt = claimed.attempt;
     call.claimed_at = claimed.claimed_at;
     return call;
@@ -514,11 +520,9 @@ const char* reason_to_give_back(const bridge::Call& call, TimestampTz now) {
 void start_call(const ClaimedCall& claimed) {
     const bridge::Call call = bridge_call(claimed);
     const TimestampTz now = GetCurrentTimestamp();
-    const std::int64_t unix_s =
-        now / USECS_PER_SEC + std::int64_t{POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE} * SECS_PER_DAY;
     const char* reason = reason_to_give_back(call, now);
-    const bool handed_over =
-        reason != nullptr ? bridge::give_back(call, reason) : bridge::start(call, now, unix_s);
+    const bool handed_over = reason != nullptr ? bridge::give_back(call, reason)
+                                               : bridge::start(call, now, unix_seconds(now));
     if (!handed_over) {
         ereport(LOG,
                 (errmsg("payonce: refund \"%s\" was not sent: out of memory", claimed.refund_no),
@@ -560,7 +564,8 @@ void claim_in_transaction(List** calls) {
         load_config();
         const MemoryContext transaction_context = MemoryContextSwitchTo(worker.cycle_context);
         if (worker.sweep_at <= now) {
-            const int recovered = recover_lost_leases(schema, worker.lease_owner);
+            const int recovered = recover_lost_leases(schema, worker.lease_owner, worker.gateways,
+                                                      worker.gateway_count);
             worker.sweep_at = next_sweep;
             if (recovered > 0) {
                 // Claimed in a transaction of its own: a second change of a row in one transaction
@@ -701,7 +706,8 @@ void reload_settings() {
         reload_settings();
         MemoryContextReset(worker.cycle_context);
         MemoryContextSwitchTo(worker.cycle_context);
-        if (!bridge::advance(GetCurrentTimestamp())) {
+        const TimestampTz now = GetCurrentTimestamp();
+        if (!bridge::advance(now, unix_seconds(now))) {
             // What was lost is still leased; the next worker asks.
             ereport(FATAL, (errcode(ERRCODE_OUT_OF_MEMORY),
                             errmsg("payonce: out of memory while reading answers")));
