@@ -36,49 +36,38 @@ yuan() {
 }
 
 # pays PHONE GATEWAY PAYMENT: the customer's money arrives at the gateway; no merchant can prevent it.
+# The gateway then notifies the application, signed and, if it is WeChat Pay, encrypted.
 pays() {
-    local body
-    body="{\"payment_id\":\"$3\",\"amount\":$price_fen,\"currency\":\"CNY\",\"transaction_id\":\"$2-$3\"}"
-    python3 -B - "$(gateway_url "$2")/admin/payments" "$body" <<'END'
-import sys, urllib.request
-urllib.request.urlopen(urllib.request.Request(sys.argv[1], sys.argv[2].encode(), method="POST"))
-END
-    say "$1 pays $(yuan $price_fen) through $2: the gateway has the money."
+    say "$1 pays $(yuan $price_fen) through $2: the gateway has the money, and notifies the application."
+    gateway_admin "$2" /admin/payments \
+        "{\"payment_id\":\"$3\",\"amount\":$price_fen,\"currency\":\"CNY\",\"notify\":true}"
 }
 
-# deliver GATEWAY PAYMENT: a callback, as an application passes it on.
-deliver() {
-    sql "SELECT pay_callback_outcome('$2', true, $price_fen, 'CNY', '$1-$2');"
+# notifications_heard: how many the application has answered so far.
+notifications_heard() {
+    grep -c '^/notify/' "$log_dir/notify_server.log" || true
 }
 
-# hold_until_both_wait: takes a lock and lets go once two others wait for it.
-hold_until_both_wait() {
-    # shellcheck disable=SC2016 # the dollars are SQL's
-    run_psql --command 'SELECT pg_advisory_lock(0)' --command 'DO $$ BEGIN
-        WHILE (SELECT count(*) FROM pg_locks WHERE locktype = $l$advisory$l$ AND NOT granted) < 2 LOOP
-            PERFORM pg_sleep(0.01);
-        END LOOP; END $$' >/dev/null
+# show_heard BEFORE COUNT: waits for so many notifications after the first BEFORE ones, and shows
+# what the application had pay_notify decide, and answered.
+show_heard() {
+    local deadline=$((SECONDS + settle_limit_s)) gateway status outcome
+    until [ "$(notifications_heard)" -ge $(($1 + $2)) ]; do
+        if [ "$SECONDS" -ge "$deadline" ]; then
+            complain "No notification came within $settle_limit_s s."
+            return 1
+        fi
+        sleep 0.05
+    done
+    while read -r gateway status outcome; do
+        say "${dim}application:$plain ${yellow}SELECT * FROM pay_notify('${gateway#/notify/}', headers, body)$plain says $bold$outcome$plain, HTTP $status goes back"
+    done < <(grep '^/notify/' "$log_dir/notify_server.log" | tail -n +$(($1 + 1)) | head -n "$2")
 }
 
-# deliver_both CALL CALL: on two connections at the same time. Both wait for the lock that a third one
-# holds, so that they are let go together.
-deliver_both() {
-    local number=0 call jobs=()
-    hold_until_both_wait &
-    jobs+=($!)
-    until [ "$(run_psql --command "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'")" = 1 ]; do
-        sleep 0.01
-    done
-    for call in "$@"; do
-        number=$((number + 1))
-        run_psql --command 'SELECT pg_advisory_lock_shared(0)' --command "$call" >"$work/answer-$number" &
-        jobs+=($!)
-        printf '   %sconnection %d:%s %s%s%s\n' "$dim" "$number" "$plain" "$yellow" "$call" "$plain"
-    done
-    wait "${jobs[@]}"
-    for number in 1 2; do
-        say "connection $number answers $(tail -n 1 "$work/answer-$number"): recorded, acknowledge it to the gateway"
-    done
+# repeats GATEWAY PAYMENT [SIGNATURE]: the gateway sends the news of a payment again.
+repeats() {
+    gateway_admin "$1" /admin/notify \
+        "{\"kind\":\"payment\",\"payment_id\":\"$2\",\"signature\":\"${3:-good}\"}"
 }
 
 # wait_until_settled: until no refund is on its way any more.
@@ -91,6 +80,20 @@ wait_until_settled() {
             return 1
         fi
         sleep 0.05
+    done
+}
+
+# wait_until_quiet: until the gateways have an answer to all that they had to say.
+wait_until_quiet() {
+    local name deadline=$((SECONDS + settle_limit_s))
+    for name in wechat alipay; do
+        until gateway_has_no_news "$name"; do
+            if [ "$SECONDS" -ge "$deadline" ]; then
+                complain "The notifications of $name were not acknowledged within $settle_limit_s s."
+                return 1
+            fi
+            sleep 0.05
+        done
     done
 }
 
@@ -112,59 +115,92 @@ show_ledgers() {
     done
 }
 
+# What a merchant gets from the providers, here from the test keys.
 prepare_gateways() {
-    local name
-    for name in wechat alipay; do
-        start_gateway "$name"
-        run_psql --command "CREATE SERVER $name FOREIGN DATA WRAPPER payonce_http OPTIONS (url '$(gateway_url "$name")')"
-    done
+    local keys=$source_dir/test/vectors
+    start_notify_server
+    start_gateway wechat --protocol wechat --keys "$keys/wechat" --notify-url "$(notify_url wechat)" \
+        --mode '{"mode": "processing", "http_status": 200, "after_ms": 300}'
+    start_gateway alipay --protocol alipay --keys "$keys/alipay" --notify-url "$(notify_url alipay)"
+    run_psql <<END
+CREATE SERVER wechat FOREIGN DATA WRAPPER payonce_wechat
+    OPTIONS (url '$(gateway_url wechat)', notify_url '$(notify_url wechat)');
+CREATE USER MAPPING FOR CURRENT_USER SERVER wechat OPTIONS (
+    mchid '1900000001', serial_no '3775B6A45ACD588826D15E583A95F5DD00000001',
+    private_key_file '$keys/wechat/merchant_private_key_pkcs8.pem',
+    api_v3_key 'PayonceTestApiV3Key0123456789abc',
+    public_key_id 'PUB_KEY_ID_0119000000012026011500000000001234',
+    public_key_file '$keys/wechat/wechatpay_public_key.pem');
+CREATE SERVER alipay FOREIGN DATA WRAPPER payonce_alipay
+    OPTIONS (url '$(gateway_url alipay)/gateway.do');
+CREATE USER MAPPING FOR CURRENT_USER SERVER alipay OPTIONS (
+    app_id '2021000000000001', private_key_file '$keys/alipay/app_private_key_pkcs8.pem',
+    alipay_public_key_file '$keys/alipay/alipay_public_key.pem');
+END
+    printf '%s\n' "Stand-ins for WeChat Pay and Alipay speak their protocols, and check every signature." \
+        "An application of a few lines (examples/notify_server.py) hands their notifications to SQL."
 }
 
 two_phones() {
+    local before
     step "An order of $(yuan $price_fen), and two phones that both want to pay it"
     sql "INSERT INTO t_order (id, price) VALUES ('P1', $price_fen);"
     sql "INSERT INTO t_order_pay (id, order_id, price, gateway) VALUES ('P1-phone1', 'P1', $price_fen, 'wechat');"
     sql "INSERT INTO t_order_pay (id, order_id, price, gateway) VALUES ('P1-phone2', 'P1', $price_fen, 'alipay');"
-    step 'Phone 2 pays, and so does phone 1'
+    step 'Both pay at the same time'
+    before=$(notifications_heard)
+    pays 'Phone 1' wechat P1-phone1 &
     pays 'Phone 2' alipay P1-phone2
-    pays 'Phone 1' wechat P1-phone1
-    step 'Both gateways call back at the same time, on two connections'
-    deliver_both "SELECT pay_callback('P1-phone1', true, $price_fen, 'CNY', 'wechat-P1-phone1');" \
-        "SELECT pay_callback('P1-phone2', true, $price_fen, 'CNY', 'alipay-P1-phone2');"
+    wait $!
+    show_heard "$before" 2
     say "The order keeps $(run_psql --command "SELECT paid_by FROM t_order WHERE id = 'P1'"); the worker sends the other's money back."
     wait_until_settled
+    wait_until_quiet
     show_tables P1
     show_ledgers
 }
 
 failure_then_success() {
+    local before
     step 'News of failure, then of success: the money did arrive, so it counts'
     sql "INSERT INTO t_order (id, price) VALUES ('P2', $price_fen);"
     sql "INSERT INTO t_order_pay (id, order_id, price, gateway) VALUES ('P2-phone1', 'P2', $price_fen, 'wechat');"
     sql "SELECT pay_callback_outcome('P2-phone1', false);"
+    before=$(notifications_heard)
     pays 'Phone 1' wechat P2-phone1
-    deliver wechat P2-phone1
+    show_heard "$before" 1
+    wait_until_quiet
     show_tables P2
     show_ledgers
 }
 
 late_payment() {
-    step 'A payment that comes after its order was closed'
+    local before
+    step 'A payment that comes after its order was closed: WeChat Pay accepts the refund, and says later that it is done'
     sql "INSERT INTO t_order (id, price) VALUES ('P3', $price_fen);"
-    sql "INSERT INTO t_order_pay (id, order_id, price, gateway) VALUES ('P3-phone2', 'P3', $price_fen, 'alipay');"
+    sql "INSERT INTO t_order_pay (id, order_id, price, gateway) VALUES ('P3-phone1', 'P3', $price_fen, 'wechat');"
     sql "SELECT order_close('P3');"
-    pays 'Phone 2' alipay P3-phone2
-    deliver alipay P3-phone2
+    before=$(notifications_heard)
+    pays 'Phone 1' wechat P3-phone1
+    show_heard "$before" 2
     wait_until_settled
+    wait_until_quiet
     show_tables P3
     show_ledgers
 }
 
 repeated_notification() {
-    step 'Gateways repeat their notifications: nothing happens twice'
-    deliver wechat P1-phone1
-    deliver alipay P1-phone2
-    deliver alipay P3-phone2
+    local before
+    step 'Gateways repeat their notifications, and strangers forge some: nothing happens twice, or at all'
+    before=$(notifications_heard)
+    repeats wechat P1-phone1
+    show_heard "$before" 1
+    before=$(notifications_heard)
+    repeats alipay P1-phone2
+    show_heard "$before" 1
+    before=$(notifications_heard)
+    repeats wechat P2-phone1 stranger
+    show_heard "$before" 1
     show_ledgers
     sql 'SELECT * FROM payonce_check();'
     say 'payonce_check() finds no broken invariant.'

@@ -31,7 +31,7 @@ make_work_directory() {
     fi
     chmod 0700 "$work"
     # What an earlier run left in a directory that is kept, but for what make can go on from.
-    rm -rf -- "${work:?}"/{log,home,t,data,socket}
+    rm -rf -- "${work:?}"/{log,home,t,data,socket} "${work:?}"/*.{ledger*,port}
     mkdir -m 0700 "$work"/{log,home,t,data,socket}
     log_dir=$work/log
 }
