@@ -11,21 +11,20 @@ import typing
 from collections.abc import Awaitable, Callable
 from urllib.parse import parse_qsl
 
+import admin_notify
+import admin_payments
 import ledger_report
+from admin_payments import BadCommand
 from faults import BadRule, parse_rules
 from gateway import Gateway
 from http_server import Connection, Request, Response, Server
-from ledger import AMOUNT_MAX, CURRENCY, FAILED, SUCCEEDED, Refused
+from ledger import Refused
 from protocol import QUERY, REFUND
 from settlement_mode import BadMode, parse_mode
 
 LISTED_REQUESTS = 1000
 WAIT_TIMEOUT_MS = 10_000
 LONGEST_MS = 3_600_000
-
-
-class BadCommand(Exception):
-    """A command that cannot be followed; the text says why."""
 
 
 class AdminApi:
@@ -47,6 +46,8 @@ class AdminApi:
             ("GET", "requests"): self._requests,
             ("GET", "connections"): self._connections,
             ("GET", "wait"): self._wait,
+            ("GET", "notifications"): self._notifications,
+            ("POST", "notify"): self._notify,
         }
 
     async def handle(self, connection: Connection, request: Request) -> None:
@@ -76,7 +77,7 @@ class AdminApi:
         return 200, [rule.as_json() for rule in self._gateway.faults.rules]
 
     async def _replace_faults(self, rules: typing.Any) -> tuple[int, typing.Any]:
-        self._gateway.faults.replace(parse_rules(rules))
+        self._gateway.faults.replace(parse_rules(rules, self._gateway.protocol))
         return await self._show_faults({})
 
     async def _show_mode(self, parameters: dict[str, str]) -> tuple[int, typing.Any]:
@@ -84,25 +85,41 @@ class AdminApi:
         return 200, self._gateway.mode.as_json()
 
     async def _change_mode(self, mode: typing.Any) -> tuple[int, typing.Any]:
-        self._gateway.mode = parse_mode(mode)
+        self._gateway.mode = parse_mode(mode, self._gateway.protocol)
         return await self._show_mode({})
 
     async def _add_payments(self, payments: typing.Any) -> tuple[int, typing.Any]:
         payments = payments if isinstance(payments, list) else [payments]
-        for payment in payments:
-            _check_payment(payment)
-        for payment in payments:
-            self._gateway.ledger.add_payment(**payment)
+        dialect = self._gateway.ledger.dialect
+        filled = [admin_payments.checked(payment, dialect) for payment in payments]
+        for payment in filled:
+            self._gateway.ledger.add_payment(**payment.row)
         await self._gateway.group_commit.committed()
-        return 200, {"payments": len(payments)}
+        for payment in filled:
+            if payment.notify:
+                row = self._gateway.ledger.find_payment(
+                    payment.row["payment_id"], payment.row["transaction_id"]
+                )
+                assert row is not None
+                self._gateway.notifier.payment_arrived(row, payment.notify_url)
+        transaction_ids = [payment.row["transaction_id"] for payment in filled]
+        return 200, {"payments": len(payments), "transaction_ids": transaction_ids}
+
+    async def _notifications(self, parameters: dict[str, str]) -> tuple[int, typing.Any]:
+        _only(parameters, "refund_no", "payment_id")
+        return 200, self._gateway.notifier.listed(**parameters)
+
+    async def _notify(self, wanted: typing.Any) -> tuple[int, typing.Any]:
+        return 200, admin_notify.notify(self._gateway, wanted)
 
     async def _settle(self, wanted: typing.Any) -> tuple[int, typing.Any]:
         if not isinstance(wanted, dict):
             raise BadCommand("settle takes a JSON object")
         _only(wanted, "refund_no", "state", "error")
         refund_no, error = wanted.get("refund_no"), wanted.get("error")
-        if not isinstance(refund_no, str) or wanted.get("state") not in (SUCCEEDED, FAILED):
-            raise BadCommand("settle takes refund_no and state: succeeded or failed")
+        states = self._gateway.protocol.outcomes()
+        if not isinstance(refund_no, str) or wanted.get("state") not in states:
+            raise BadCommand(f"settle takes refund_no and state: {' or '.join(states)}")
         if error is not None and not isinstance(error, str):
             raise BadCommand("error is a text")
         self._gateway.ledger.settle(refund_no, wanted["state"], error)
@@ -190,16 +207,3 @@ def _whole(parameters: dict[str, str], name: str, default: int) -> int:
     if not (value.isascii() and value.isdigit()) or int(value) > LONGEST_MS:
         raise BadCommand(f"{name} is a whole number up to {LONGEST_MS}")
     return int(value)
-
-
-def _check_payment(payment: typing.Any) -> None:
-    keys = {"payment_id", "amount", "currency", "transaction_id"}
-    if not isinstance(payment, dict) or payment.keys() != keys:
-        raise BadCommand(f"a payment is a JSON object with the keys {', '.join(sorted(keys))}")
-    for key in ("payment_id", "transaction_id"):
-        if not isinstance(payment[key], str) or not payment[key]:
-            raise BadCommand(f"{key} is a text")
-    if type(payment["amount"]) is not int or not 0 < payment["amount"] <= AMOUNT_MAX:
-        raise BadCommand(f"amount is a whole number of minor units from 1 to {AMOUNT_MAX}")
-    if not isinstance(payment["currency"], str) or not CURRENCY.fullmatch(payment["currency"]):
-        raise BadCommand("currency is an ISO 4217 code")

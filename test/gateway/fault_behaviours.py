@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from email.utils import formatdate
 
 from http_server import Response
-from ledger import FAILED, Terms
-from protocol import QUERY
+from ledger import FAILED, Refused, Terms
+from protocol import GOOD, NOTIFICATION, QUERY, STRANGER, Lie, ProviderError
 
 if typing.TYPE_CHECKING:
     from gateway import Exchange
@@ -34,6 +34,8 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Fault:
+    """Faults of notifications have nothing to do with an exchange: notifier.py follows them."""
+
     behave: Callable[..., Awaitable[None]]
     parameters: dict[str, Parameter]
     only_on: str | None
@@ -64,9 +66,11 @@ def text(default: str | None) -> Parameter:
     return Parameter(default, lambda value: isinstance(value, str) and value != "", "a text")
 
 
-def optional_text() -> Parameter:
+def optional(parameter: Parameter) -> Parameter:
     return Parameter(
-        None, lambda value: value is None or (isinstance(value, str) and value != ""), "a text"
+        parameter.default,
+        lambda value: value is None or parameter.is_valid(value),
+        f"{parameter.wanted}, or null",
     )
 
 
@@ -80,7 +84,7 @@ def one_of(default: str, *others: str) -> Parameter:
     return Parameter(default, lambda value: value in words, " or ".join(words))
 
 
-def flag(default: bool) -> Parameter:
+def flag(default: bool | None) -> Parameter:
     return Parameter(default, lambda value: type(value) is bool, "true or false")
 
 
@@ -183,10 +187,11 @@ async def failed(exchange: Exchange, error: str) -> None:
 @fault("forget", only_on=QUERY)
 async def forget(exchange: Exchange) -> None:
     exchange.act()
-    await exchange.send_error(404, f"{exchange.call.refund_no} is not known here")
+    forgotten = Refused("unknown_refund", f"{exchange.call.refund_no} is not known here")
+    await exchange.send(exchange.pretend(forgotten))
 
 
-@fault("redirect", status=redirect_status(), location=optional_text())
+@fault("redirect", status=redirect_status(), location=optional(text(None)))
 async def redirect(exchange: Exchange, status: int, location: str | None) -> None:
     """By default to a path of this gateway, where the ledger sees who followed."""
     host = exchange.request.headers.get("host", "127.0.0.1")
@@ -267,9 +272,64 @@ def _padding(count_bytes: int) -> typing.Iterator[bytes]:
 
 @fault("wrong_status_word", word=text("weird"))
 async def wrong_status_word(exchange: Exchange, word: str) -> None:
-    await exchange.send(exchange.act(status_word=word))
+    await exchange.send(exchange.act(lie=Lie(status_word=word)))
 
 
 @fault("wrong_refund_no", refund_no=text("of-someone-else-R1"))
 async def wrong_refund_no(exchange: Exchange, refund_no: str) -> None:
-    await exchange.send(exchange.act(refund_no=refund_no))
+    await exchange.send(exchange.act(lie=Lie(refund_no=refund_no)))
+
+
+# -- what only providers do
+
+
+@fault(
+    "provider_error",
+    code=text(None),
+    sub_code=optional(text(None)),
+    status=optional(whole(None, 200, 599)),
+    message=optional(text(None)),
+    type=optional(text(None)),
+    acted=flag(False),
+    signature=text(GOOD),
+    stored=optional(flag(None)),
+)
+async def provider_error(
+    exchange: Exchange,
+    code: str,
+    sub_code: str | None,
+    status: int | None,
+    message: str | None,
+    type: str | None,
+    acted: bool,
+    signature: str,
+    stored: bool | None,
+) -> None:
+    """Any error that the provider's documents list, with its usual HTTP status."""
+    if acted:
+        exchange.act()
+    error = ProviderError(code, status, sub_code, message, type)
+    await exchange.send(exchange.provider_error(error, signature, stored))
+
+
+@fault("bad_signature", how=text(STRANGER))
+async def bad_signature(exchange: Exchange, how: str) -> None:
+    await exchange.send(exchange.act(lie=Lie(signature=how)))
+
+
+# -- notifications
+
+
+async def _notification_only(exchange: Exchange) -> None:
+    raise AssertionError("a fault of notifications was chosen for a request")
+
+
+NOTIFICATION_FAULTS: dict[str, dict[str, Parameter]] = {
+    "notify_early": {},
+    "notify_lost": {},
+    "notify_reordered": {},
+    "notify_forged": {"how": text(STRANGER)},
+    "notify_duplicated": {"times": whole(2, 2, 100), "parallel": flag(False)},
+}
+for _name, _parameters in NOTIFICATION_FAULTS.items():
+    FAULTS[_name] = Fault(_notification_only, _parameters, NOTIFICATION)

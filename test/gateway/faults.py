@@ -11,8 +11,10 @@ import typing
 from dataclasses import dataclass
 
 import fault_behaviours
-from protocol import QUERY, REFUND
+from protocol import GOOD, NOTIFICATION, QUERY, REFUND, Protocol
 
+# Which parameter names a way to sign wrongly.
+SIGNING_FAULTS = {"bad_signature": "how", "provider_error": "signature", "notify_forged": "how"}
 COMMON_KEYS = {"fault", "on", "probability", "count", "match"}
 
 
@@ -53,10 +55,15 @@ class FaultPlan:
         self.rules = rules
         self._random = random.Random(self._seed)
 
-    def choose(self, kind: str, refund_no: str) -> Rule | None:
-        """The first rule that applies to this request, if any; it counts as applied."""
+    def choose(
+        self, kind: str, refund_no: str, only: str | None = None, but: str | None = None
+    ) -> Rule | None:
+        """The first rule that applies to this request, if any; it counts as applied. `only` and
+        `but` name the one fault that comes into question, or does not."""
         for rule in self.rules:
-            if rule.on not in ("any", kind):
+            if rule.on != kind and (rule.on != "any" or kind == NOTIFICATION):
+                continue
+            if rule.fault == but or only not in (None, rule.fault):
                 continue
             if rule.count is not None and rule.applied >= rule.count:
                 continue
@@ -69,10 +76,21 @@ class FaultPlan:
         return None
 
 
-def parse_rules(rules: typing.Any) -> list[Rule]:
+def parse_rules(rules: typing.Any, protocol: Protocol) -> list[Rule]:
+    """The ways to sign wrongly are the protocol's."""
     if not isinstance(rules, list):
         raise BadRule("the rules are a JSON list")
-    return [_parse_rule(rule) for rule in rules]
+    parsed = [_parse_rule(rule) for rule in rules]
+    for rule in parsed:
+        if rule.fault not in SIGNING_FAULTS:
+            continue
+        key = SIGNING_FAULTS[rule.fault]
+        is_news = rule.on == NOTIFICATION
+        known = protocol.news_signatures if is_news else protocol.answer_signatures
+        known = (GOOD, *known) if key == "signature" else known
+        if rule.parameters[key] not in known:
+            raise BadRule(f"{key} of {rule.fault} is one of {', '.join(known) or 'none'} here")
+    return parsed
 
 
 def _parse_rule(rule: typing.Any) -> Rule:
@@ -86,7 +104,7 @@ def _parse_rule(rule: typing.Any) -> Rule:
     probability = rule.get("probability", 1)
     count = rule.get("count")
     match = rule.get("match")
-    if on not in (REFUND, QUERY, "any"):
+    if on not in (REFUND, QUERY, "any") and on != fault.only_on:
         raise BadRule("on is refund, query or any")
     if fault.only_on is not None and on != fault.only_on:
         raise BadRule(f"{name} is only possible on {fault.only_on}")

@@ -15,8 +15,9 @@ from collections.abc import Callable
 import fault_behaviours
 from faults import FaultPlan
 from http_server import Connection, Request, Response
-from ledger import PROCESSING, Ledger, Refund, Refused, Terms
-from protocol import OTHER, QUERY, REFUND, Call, Protocol
+from ledger import PROCESSING, Ledger, Refund, Terms
+from notifier import Notifier
+from protocol import GOOD, OTHER, Call, Lie, Outcome, Protocol, ProviderError
 from settlement_mode import SettlementMode
 
 
@@ -76,8 +77,8 @@ def _keys(refund_no: str | None, kind: str) -> set[tuple[str | None, str | None]
 class GroupCommit:
     """One commit for all requests that arrived together: what makes the gateway fast."""
 
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
+    def __init__(self, commit: Callable[[], None]) -> None:
+        self._commit_ledger = commit
         self._pending: asyncio.Future[None] | None = None
 
     async def committed(self) -> None:
@@ -92,7 +93,7 @@ class GroupCommit:
         if pending is None or pending.cancelled():  # the gateway is stopping
             return
         try:
-            self._ledger.commit()
+            self._commit_ledger()
         except Exception as error:
             pending.set_exception(error)
         else:
@@ -106,14 +107,16 @@ class Gateway:
         protocol: Protocol,
         faults: FaultPlan,
         mode: SettlementMode,
+        notifier: Notifier,
         scheme: str,
     ) -> None:
         self.ledger = ledger
+        self.notifier = notifier
         self.faults = faults
         self.mode = mode
         self.scheme = scheme
         self.traffic = Traffic(ledger.requests_seen())
-        self.group_commit = GroupCommit(ledger)
+        self.group_commit = GroupCommit(self.commit)
         self.protocol = protocol
         self._settling: asyncio.TimerHandle | None = None
 
@@ -147,7 +150,15 @@ class Gateway:
                 behave = fault_behaviours.FAULTS[rule.fault].behave
                 await behave(exchange, **rule.parameters)
         finally:
+            self.protocol.left(call)
             self.traffic.left(call)
+
+    def commit(self) -> None:
+        """What became durable is then told to the merchant."""
+        self.ledger.commit()
+        changes, self.ledger.changes = self.ledger.changes, []
+        for change, refund_no in changes:
+            self.notifier.refund_changed(change, refund_no)
 
     def settle_due(self) -> None:
         """Settles what is due, and sets the clock for the next."""
@@ -155,7 +166,7 @@ class Gateway:
             self._settling.cancel()
             self._settling = None
         next_due = self.ledger.settle_due()
-        self.ledger.commit()
+        self.commit()
         if next_due is not None:
             self.settle_within(max(0.0, next_due - time.time()))
 
@@ -166,6 +177,9 @@ class Gateway:
                 return
             self._settling.cancel()
         self._settling = loop.call_later(wait_s, self.settle_due)
+
+
+TRUTH = Lie()
 
 
 class Exchange:
@@ -185,24 +199,37 @@ class Exchange:
         self.scheme = gateway.scheme
         self._gateway = gateway
         self._request_id = request_id
-        self._outcome: Refund | Refused | None = None
+        self._outcome: Outcome | None = None
 
-    def act(
-        self,
-        terms: Terms | None = None,
-        status_word: str | None = None,
-        refund_no: str | None = None,
-    ) -> Response:
+    def act(self, terms: Terms | None = None, lie: Lie = TRUTH) -> Response:
         """Lets the ledger decide (once, however often it is called) and words the answer."""
         if self._outcome is None:
             self._outcome = self._decide(terms or self._gateway.mode.terms())
+            self._gateway.protocol.answered(self.call, self._worded(TRUTH), None)
+        return self._sealed(self._worded(lie), lie.signature)
+
+    def pretend(self, outcome: Outcome) -> Response:
+        """The answer to this call if the ledger had said so."""
+        response = self._gateway.protocol.answer(self.call, outcome, 200, TRUTH)
+        return self._sealed(response, GOOD)
+
+    def provider_error(
+        self, error: ProviderError, signature: str, is_stored: bool | None
+    ) -> Response:
+        response = self._gateway.protocol.provider_error(self.call, error)
+        self._gateway.protocol.answered(self.call, response, is_stored)
+        return self._sealed(response, signature)
+
+    def _sealed(self, response: Response, signature: str) -> Response:
+        return self._gateway.protocol.seal(self.call, self.request, response, signature)
+
+    def _worded(self, lie: Lie) -> Response:
+        assert self._outcome is not None
         accepted_status = self._gateway.mode.http_status
         is_settled = isinstance(self._outcome, Refund) and self._outcome.state != PROCESSING
         if is_settled and accepted_status == 202:  # which would say that it is processing
             accepted_status = 200
-        return self._gateway.protocol.answer(
-            self.call, self._outcome, accepted_status, status_word, refund_no
-        )
+        return self._gateway.protocol.answer(self.call, self._outcome, accepted_status, lie)
 
     def fail_if_processing(self, error: str) -> None:
         ledger = self._gateway.ledger
@@ -213,6 +240,7 @@ class Exchange:
 
     async def committed(self) -> None:
         await self._gateway.group_commit.committed()
+        await self._gateway.notifier.before_answer(self.call.refund_no)
 
     async def start_answer(self, status: int) -> None:
         """Files the answer durably; after this its bytes may leave."""
@@ -229,15 +257,8 @@ class Exchange:
     ) -> None:
         await self.send(self._gateway.protocol.error(status, text, headers))
 
-    def _decide(self, terms: Terms) -> Refund | Refused:
-        try:
-            if self.call.kind == QUERY:
-                assert self.call.refund_no is not None
-                return self._gateway.ledger.ask(self.call.refund_no)
-            assert self.call.kind == REFUND and self.call.demand is not None
-            refund = self._gateway.ledger.accept(self.call.demand, terms)
-        except Refused as refused:
-            return refused
-        if terms.settle_after_s is not None:
+    def _decide(self, terms: Terms) -> Outcome:
+        outcome = self._gateway.protocol.act(self.call, terms)
+        if isinstance(outcome, Refund) and outcome.is_new and terms.settle_after_s is not None:
             self._gateway.settle_within(terms.settle_after_s)
-        return refund
+        return outcome

@@ -9,21 +9,47 @@ client that is almost right does not pass.
 
 from __future__ import annotations
 
-import json
+import hashlib
 import re
+import time
 import typing
 from collections.abc import Callable
 from hmac import compare_digest
 
 import standard_webhooks
 from http_server import Request, Response
-from ledger import AMOUNT_MAX, CURRENCY, Refund, RefundDemand, Refused
-from protocol import OTHER, QUERY, REFUND, Call
+from ledger import (
+    AMOUNT_MAX,
+    CURRENCY,
+    FAILED,
+    PROCESSING,
+    Ledger,
+    Refund,
+    RefundDemand,
+    Refused,
+)
+from protocol import (
+    OTHER,
+    QUERY,
+    REFUND,
+    STRANGER,
+    UNSIGNED,
+    Call,
+    Lie,
+    Message,
+    News,
+    Outcome,
+    Payment,
+    Protocol,
+    ProviderError,
+)
+from strict_reading import JSON_TYPE, BadRequest, compact_json, is_text, json_object
 
 REFUND_NO = re.compile(r"[0-9A-Za-z_*|@-]{1,64}")
 PAYMENT_ID = re.compile(r"[0-9A-Za-z_*|@-]{1,56}")
-CONTENT_TYPE = re.compile(r'application/json(\s*;\s*charset="?utf-8"?)?', re.IGNORECASE)
-LONE_SURROGATE_OR_NUL = re.compile("[\ud800-\udfff\x00]")
+STALE = "stale"
+STRANGERS_KEY = b"a key that the merchant has never seen"
+STALE_S = 600
 
 STATUS_OF_REFUSAL = {
     "conflicting_repeat": 409,
@@ -33,46 +59,19 @@ STATUS_OF_REFUSAL = {
     "unknown_refund": 404,
 }
 
-
-def _text(value: typing.Any) -> bool:
-    """Text that every database can keep: JSON also allows lone surrogates and NUL."""
-    return isinstance(value, str) and value != "" and LONE_SURROGATE_OR_NUL.search(value) is None
-
-
 FIELDS: dict[str, Callable[[typing.Any], object]] = {
-    "refund_no": lambda value: _text(value) and REFUND_NO.fullmatch(value),
-    "payment_id": lambda value: _text(value) and PAYMENT_ID.fullmatch(value),
-    "order_id": _text,
-    "transaction_id": lambda value: value is None or _text(value),
+    "refund_no": lambda value: is_text(value) and REFUND_NO.fullmatch(value),
+    "payment_id": lambda value: is_text(value) and PAYMENT_ID.fullmatch(value),
+    "order_id": is_text,
+    "transaction_id": lambda value: value is None or is_text(value),
     "amount": lambda value: type(value) is int and 0 < value <= AMOUNT_MAX,
-    "currency": lambda value: _text(value) and CURRENCY.fullmatch(value),
-    "reason": _text,
+    "currency": lambda value: is_text(value) and CURRENCY.fullmatch(value),
+    "reason": is_text,
 }
 
 
-class BadRequest(Exception):
-    """Breaks the contract; the text says how."""
-
-
-def _unique_keys(pairs: list[tuple[str, typing.Any]]) -> dict[str, typing.Any]:
-    fields = dict(pairs)
-    if len(fields) != len(pairs):
-        raise BadRequest("a field is there twice")
-    return fields
-
-
-def _read_fields(body: bytes) -> dict[str, typing.Any]:
-    try:
-        fields = json.loads(body.decode("utf-8"), object_pairs_hook=_unique_keys)
-    except (ValueError, RecursionError):
-        raise BadRequest("the body is not JSON in UTF-8") from None
-    if not isinstance(fields, dict):
-        raise BadRequest("the body is not a JSON object")
-    return fields
-
-
 def _check_demand(request: Request, fields: dict[str, typing.Any]) -> RefundDemand:
-    if not CONTENT_TYPE.fullmatch(request.headers.get("content-type", "")):
+    if not JSON_TYPE.fullmatch(request.headers.get("content-type", "")):
         raise BadRequest("Content-Type is not application/json")
     for name, is_valid in FIELDS.items():
         if name not in fields:
@@ -87,8 +86,19 @@ def _check_demand(request: Request, fields: dict[str, typing.Any]) -> RefundDema
     return RefundDemand(**fields)
 
 
-class GenericProtocol:
-    def __init__(self, bearer_token: str | None = None, signing_key: bytes | None = None) -> None:
+def _news(event_type: str, content: dict[str, typing.Any]) -> News:
+    what = f"{event_type} {sorted(content.items())}"
+    return News(f"msg_{hashlib.sha256(what.encode()).hexdigest()[:24]}", event_type, content)
+
+
+class GenericProtocol(Protocol):
+    news_signatures = (UNSIGNED, STRANGER, STALE)
+    accepted_statuses = {"immediate": (200, 201), "processing": (202, 200)}
+
+    def __init__(
+        self, ledger: Ledger, bearer_token: str | None = None, signing_key: bytes | None = None
+    ) -> None:
+        super().__init__(ledger)
         self._bearer = None if bearer_token is None else f"Bearer {bearer_token}".encode("latin-1")
         self._signing_key = signing_key
 
@@ -99,36 +109,60 @@ class GenericProtocol:
             return self._read_query(request)
         return self._refuse(OTHER, None, self.error(404, "there is nothing at this path"))
 
-    def answer(
-        self,
-        call: Call,
-        outcome: Refund | Refused,
-        accepted_status: int,
-        status_word: str | None = None,
-        refund_no: str | None = None,
-    ) -> Response:
+    def answer(self, call: Call, outcome: Outcome, accepted_status: int, lie: Lie) -> Response:
         if isinstance(outcome, Refused):
             return self.error(STATUS_OF_REFUSAL[outcome.reason], str(outcome))
-        body = {"status": status_word or outcome.state, "refund_id": outcome.refund_id}
+        assert isinstance(outcome, Refund)
+        body = {"status": lie.status_word or outcome.word, "refund_id": outcome.refund_id}
         if outcome.error is not None:
             body["error"] = outcome.error
-        if refund_no is not None:
-            body["refund_no"] = refund_no
-        return Response(accepted_status if call.kind == REFUND else 200, _encode(body))
+        if lie.refund_no is not None:
+            body["refund_no"] = lie.refund_no
+        return Response(accepted_status if call.kind == REFUND else 200, compact_json(body))
 
     def error(self, status: int, text: str, headers: dict[str, str] | None = None) -> Response:
-        return Response(status, _encode({"error": text}), headers or {})
+        return Response(status, compact_json({"error": text}), headers or {})
+
+    def provider_error(self, call: Call, error: ProviderError) -> Response:
+        return self.error(error.status or 400, error.message or error.code)
+
+    def payment_news(self, payment: Payment, event_type: str | None) -> list[News]:
+        content = {name: payment[name] for name in ("payment_id", "amount", "currency")}
+        content["transaction_id"] = payment["transaction_id"]
+        return [_news(event_type or "payment.succeeded", content)]
+
+    def refund_news(self, refund: Refund, change: str, event_type: str | None) -> list[News]:
+        if event_type is None and refund.state == PROCESSING:
+            return []
+        usual = "refund.failed" if refund.state == FAILED else "refund.succeeded"
+        event_type = event_type or usual
+        content = {name: getattr(refund, name) for name in ("refund_no", "amount", "currency")}
+        return [_news(event_type, {**content, "refund_id": refund.refund_id})]
+
+    def message(self, news: News, signature: str) -> Message:
+        """Signed as the requests are; unsigned where there is no secret."""
+        body = compact_json({"type": news.event_type, **news.content})
+        headers = {"Content-Type": "application/json"}
+        key = STRANGERS_KEY if signature == STRANGER else self._signing_key
+        if key is not None and signature != UNSIGNED:
+            timestamp_s = int(time.time()) - (STALE_S if signature == STALE else 0)
+            headers["webhook-id"] = news.event_id
+            headers["webhook-timestamp"] = str(timestamp_s)
+            headers["webhook-signature"] = standard_webhooks.sign(
+                key, news.event_id, timestamp_s, body
+            )
+        return Message(headers, body)
 
     def _read_refund(self, request: Request) -> Call:
         problem = None
         fields: dict[str, typing.Any] = {}
         try:
-            fields = _read_fields(request.body)
+            fields = json_object(request.body)
         except BadRequest as bad:
             problem = bad
         # Also a refused request is filed under the number that it claims.
         claimed = fields.get("refund_no", request.headers.get("idempotency-key"))
-        refund_no = claimed if _text(claimed) else None
+        refund_no = claimed if is_text(claimed) else None
         if request.method != "POST":
             allow = {"Allow": "POST"}
             return self._refuse(OTHER, None, self.error(405, "only POST is allowed", allow))
@@ -173,7 +207,3 @@ class GenericProtocol:
         kind: str, refund_no: str | None, refusal: Response, counter: str | None = None
     ) -> Call:
         return Call(kind, refund_no, refusal=refusal, refusal_counter=counter)
-
-
-def _encode(body: dict[str, typing.Any]) -> bytes:
-    return json.dumps(body, separators=(",", ":"), ensure_ascii=False).encode()

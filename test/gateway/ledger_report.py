@@ -41,7 +41,11 @@ def summary(db: sqlite3.Connection) -> dict[str, typing.Any]:
         " GROUP BY 1",
     )
     states = _sums(db, "SELECT state, count(*) FROM refunds GROUP BY 1")
-    duplicates = _column(db, "SELECT refund_no FROM refunds WHERE paid_out_count > 1 ORDER BY 1")
+    duplicates = _column(
+        db,
+        f"SELECT {NUMBER} AS number FROM refunds GROUP BY number"
+        " HAVING sum(paid_out_count) > 1 ORDER BY 1",
+    )
     counters = _sums(db, "SELECT name, value FROM counters")
     most = db.execute("SELECT max(asked_count), max(sent_count) FROM refunds").fetchone()
     return {
@@ -62,7 +66,7 @@ def summary(db: sqlite3.Connection) -> dict[str, typing.Any]:
         "payments_refunded_twice": _column(
             db,
             "SELECT payment_id FROM refunds WHERE paid_out_count > 0 GROUP BY 1"
-            f" HAVING count(*) > 1 ORDER BY 1 LIMIT {LISTED_AT_MOST}",
+            f" HAVING count(DISTINCT {NUMBER}) > 1 ORDER BY 1 LIMIT {LISTED_AT_MOST}",
         ),
         "payments_over_refunded": _over_refunded(db),
         "unknown_payment": db.execute(
@@ -71,9 +75,15 @@ def summary(db: sqlite3.Connection) -> dict[str, typing.Any]:
         "max_asked": most[0] or 0,
         "max_sent": most[1] or 0,
         **{name: counters.get(name, 0) for name in COUNTERS},
+        "refused_requests": sum(counters.get(name, 0) for name in REFUSALS),
+        "counters": counters,
         **_requests(db),
     }
 
+
+# Where a provider's own numbers go by another key, a number may have several refunds: see
+# stripe_protocol.py for the suffix.
+NUMBER = "substr(refund_no, 1, instr(refund_no || '#', '#') - 1)"
 
 COUNTERS = (
     "signature_failures",
@@ -83,6 +93,19 @@ COUNTERS = (
     "over_refund_refused",
     "currency_mismatch_refused",
     "unknown_payment_refused",
+)
+# Everything that a client must not do, whichever the provider. What only time heals (the spacing
+# of refunds, a key in use) is not among them.
+REFUSALS = (
+    *COUNTERS,
+    "identity_failures",
+    "stale_timestamps",
+    "bad_nonces",
+    "reused_nonces",
+    "idempotency_misuses",
+    "total_mismatch_refused",
+    "refund_window_refused",
+    "refund_count_refused",
 )
 
 
@@ -134,7 +157,8 @@ def as_text(totals: dict[str, typing.Any]) -> str:
         f" one refund was sent up to {totals['max_sent']} times,"
         f" asked for up to {totals['max_asked']} times",
     ]
-    trouble = [f"{name} {totals[name]}" for name in ("unknown_payment", *COUNTERS) if totals[name]]
+    trouble = [f"unknown_payment {totals['unknown_payment']}"] if totals["unknown_payment"] else []
+    trouble += [f"{name} {count}" for name, count in sorted(totals["counters"].items())]
     trouble += [f"{name} {count}" for name, count in totals["faults"].items()]
     lines.append(f"  counted       {', '.join(trouble) or 'nothing unusual'}")
     return "\n".join(lines)

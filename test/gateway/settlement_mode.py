@@ -5,9 +5,8 @@ from __future__ import annotations
 import typing
 from dataclasses import asdict, dataclass
 
-from ledger import FAILED, PROCESSING, SUCCEEDED, Terms
-
-ACCEPTED_STATUS = {"immediate": (200, 201), "processing": (202, 200)}
+from ledger import PROCESSING, SUCCEEDED, Terms
+from protocol import Protocol
 
 
 class BadMode(Exception):
@@ -21,12 +20,15 @@ class SettlementMode:
     after_ms: int | None = None
     after_queries: int | None = None
     outcome: str = SUCCEEDED
+    state: str = PROCESSING
+    reason: str | None = None
 
     def terms(self) -> Terms:
         if self.mode == "immediate":
             return Terms()
         return Terms(
-            state=PROCESSING,
+            state=self.state,
+            error=self.reason,
             settle_after_s=None if self.after_ms is None else self.after_ms / 1000,
             settle_after_queries=self.after_queries,
             settle_to=self.outcome,
@@ -36,13 +38,13 @@ class SettlementMode:
         return asdict(self)
 
 
-def parse_mode(wanted: typing.Any) -> SettlementMode:
-    if not isinstance(wanted, dict) or wanted.get("mode") not in ACCEPTED_STATUS:
+def parse_mode(wanted: typing.Any, protocol: Protocol) -> SettlementMode:
+    if not isinstance(wanted, dict) or wanted.get("mode") not in protocol.accepted_statuses:
         raise BadMode("a mode is a JSON object with the key mode: immediate or processing")
-    statuses = ACCEPTED_STATUS[wanted["mode"]]
+    statuses = protocol.accepted_statuses[wanted["mode"]]
     keys = {"mode", "http_status"}
     if wanted["mode"] == "processing":
-        keys |= {"after_ms", "after_queries", "outcome"}
+        keys |= {"after_ms", "after_queries", "outcome", "state", "reason"}
     unknown = sorted(wanted.keys() - keys)
     if unknown:
         raise BadMode(f"{wanted['mode']} has no parameter {unknown[0]}")
@@ -50,9 +52,21 @@ def parse_mode(wanted: typing.Any) -> SettlementMode:
         value = wanted.get(key)
         if value is not None and (type(value) is not int or value < 0):
             raise BadMode(f"{key} is a whole number")
-    if wanted.get("outcome", SUCCEEDED) not in (SUCCEEDED, FAILED):
-        raise BadMode("outcome is succeeded or failed")
+    _check_words(wanted, protocol)
     if wanted.get("http_status", statuses[0]) not in statuses:
-        raise BadMode(f"http_status is {statuses[0]} or {statuses[1]}")
+        raise BadMode(f"http_status is {' or '.join(map(str, statuses))}")
     known: dict[str, typing.Any] = {"http_status": statuses[0], **wanted}
     return SettlementMode(**known)
+
+
+def _check_words(wanted: dict[str, typing.Any], protocol: Protocol) -> None:
+    words = protocol.ledger.dialect.words
+    waiting = [word for word, (state, _) in words.items() if state == PROCESSING]
+    if wanted.get("state", PROCESSING) not in waiting:
+        raise BadMode(f"state is one of {', '.join(waiting)}")
+    outcomes = protocol.outcomes()
+    if wanted.get("outcome", SUCCEEDED) not in outcomes:
+        raise BadMode(f"outcome is one of {', '.join(outcomes)}")
+    reason = wanted.get("reason")
+    if reason is not None and not isinstance(reason, str):
+        raise BadMode("reason is a text")

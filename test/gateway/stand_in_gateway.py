@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import functools
 import json
 import os
 import re
@@ -22,10 +23,22 @@ import standard_webhooks
 from admin_api import AdminApi
 from faults import BadRule, FaultPlan, parse_rules
 from gateway import Gateway
-from generic_protocol import GenericProtocol
+from http_client import is_loopback
 from http_server import Connection, Request, Server
-from ledger import Ledger, LedgerError, Policy
+from ledger import Dialect, Ledger, LedgerError, Policy
+from notifier import Notifier
+from protocol import Protocol
 from settlement_mode import BadMode, parse_mode
+
+VECTORS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "vectors")
+ORDER_SPACING_MS = {"wechat": 60_000, "alipay": 3_000}
+# The options that only one protocol has; anywhere else they would be silently without effect.
+OWN_OPTIONS = {
+    "http": ("bearer_token", "signing_secret"),
+    "wechat": ("keys", "answer_key", "order_spacing_ms"),
+    "alipay": ("keys", "certificate_mode", "order_spacing_ms"),
+    "stripe": ("secret_key", "webhook_secret", "page_limit"),
+}
 
 
 class UsageError(Exception):
@@ -55,14 +68,70 @@ def tls_context(options: argparse.Namespace) -> ssl.SSLContext | None:
     return context
 
 
-def protocol_of(options: argparse.Namespace) -> GenericProtocol:
-    if options.signing_secret is None:
-        return GenericProtocol(options.bearer_token)
+MakeProtocol = typing.Callable[[Ledger], Protocol]
+
+
+def prepared_protocol(options: argparse.Namespace) -> tuple[Dialect, MakeProtocol]:
+    """How the provider's books differ, and what makes its protocol once there are books. Only the
+    wanted provider's files are imported: the generic protocol needs nothing but Python."""
+    if options.protocol == "http":
+        return _generic(options)
+    directory = options.keys or os.path.join(VECTORS, options.protocol)
     try:
-        key = standard_webhooks.key_of_secret(options.signing_secret)
-    except ValueError as error:
-        raise UsageError(str(error)) from None
-    return GenericProtocol(options.bearer_token, key)
+        if options.protocol == "wechat":
+            import wechat_protocol
+
+            return wechat_protocol.prepare(directory, options.answer_key or "public_key")
+        if options.protocol == "alipay":
+            import alipay_protocol
+
+            return alipay_protocol.prepare(directory, options.certificate_mode)
+    except ModuleNotFoundError as error:
+        raise UsageError(f"{error}: python3-pycryptodome is needed") from None
+    except (KeyError, ValueError) as error:
+        raise UsageError(f"the keys in {directory} cannot be read: {error}") from None
+    import stripe_protocol
+
+    return stripe_protocol.prepare(
+        options.secret_key or "sk_test_payonce_not_a_real_key",
+        options.webhook_secret or "whsec_payonce_test_secret_0123456789abcdef",
+        options.idempotency_horizon_ms,
+        options.page_limit or 100,
+    )
+
+
+def _generic(options: argparse.Namespace) -> tuple[Dialect, MakeProtocol]:
+    import generic_protocol
+
+    key = None
+    if options.signing_secret is not None:
+        try:
+            key = standard_webhooks.key_of_secret(options.signing_secret)
+        except ValueError as error:
+            raise UsageError(str(error)) from None
+    make = functools.partial(
+        generic_protocol.GenericProtocol, bearer_token=options.bearer_token, signing_key=key
+    )
+    return Dialect(), make
+
+
+def check_own_options(options: argparse.Namespace) -> None:
+    own = OWN_OPTIONS[options.protocol]
+    for name in sorted({name for names in OWN_OPTIONS.values() for name in names}):
+        if getattr(options, name) and name not in own:
+            option = f"--{name.replace('_', '-')}"
+            raise UsageError(f"{option} is not for --protocol {options.protocol}")
+
+
+def policy_of(options: argparse.Namespace) -> Policy:
+    spacing_ms = options.order_spacing_ms
+    if spacing_ms is None:
+        spacing_ms = ORDER_SPACING_MS.get(options.protocol, 0)
+    return Policy(
+        options.strict_payments or options.protocol != "http",
+        options.idempotency_horizon_ms,
+        spacing_ms,
+    )
 
 
 def write_atomically(path: str, text: str) -> None:
@@ -88,13 +157,23 @@ async def serve(options: argparse.Namespace) -> None:
         remove_if_there(options.port_file)
     tls = tls_context(options)
     scheme = "http" if tls is None else "https"
-    protocol = protocol_of(options)
+    check_own_options(options)
+    if options.notify_url is not None and not is_loopback(options.notify_url):
+        raise UsageError("--notify-url is not a loopback address")
+    dialect, make_protocol = prepared_protocol(options)
+    ledger = Ledger(options.ledger, options.name, policy_of(options), dialect)
+    protocol = make_protocol(ledger)
     faults = FaultPlan(options.seed)
-    faults.replace(parse_rules([json_or_word(rule, "fault") for rule in options.fault]))
-    mode = parse_mode(json_or_word(options.mode, "mode"))
-    policy = Policy(options.strict_payments, options.idempotency_horizon_ms)
-    ledger = Ledger(options.ledger, options.name, policy)
-    gateway = Gateway(ledger, protocol, faults, mode, scheme)
+    rules = [json_or_word(rule, "fault") for rule in options.fault]
+    faults.replace(parse_rules(rules, protocol))
+    wanted_mode = protocol.default_mode
+    if options.mode is not None:
+        wanted_mode = json_or_word(options.mode, "mode")
+    mode = parse_mode(wanted_mode, protocol)
+    notifier = Notifier(
+        ledger, protocol, faults, options.notify_url, options.notify_retry_ms, options.notify_tries
+    )
+    gateway = Gateway(ledger, protocol, faults, mode, notifier, scheme)
 
     async def handle(connection: Connection, request: Request) -> None:
         if request.segments[0] == "admin":
@@ -105,6 +184,7 @@ async def serve(options: argparse.Namespace) -> None:
     server = Server(handle, tls)
     admin_api = AdminApi(gateway, server)
     gateway.settle_due()
+    notifier.resume()
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for stop_signal in (signal.SIGTERM, signal.SIGINT):
@@ -117,6 +197,7 @@ async def serve(options: argparse.Namespace) -> None:
     print(f"stand-in gateway {options.name} ready at {url}, ledger {options.ledger}", flush=True)
     await stopping.wait()
     server.stop()
+    notifier.stop()
     ledger.close()
     if options.port_file is not None:
         remove_if_there(options.port_file)
@@ -135,21 +216,40 @@ def command_line() -> argparse.ArgumentParser:
     serving.add_argument("--ledger", required=True, help="its SQLite file; made if missing")
     serving.add_argument("--port", type=int, default=0, help="0: a free one (default)")
     serving.add_argument("--port-file", help="gets the port once the gateway is ready")
+    serving.add_argument("--protocol", choices=sorted(OWN_OPTIONS), default="http")
     serving.add_argument("--bearer-token", help="answer 401 without it")
     serving.add_argument("--signing-secret", help="whsec_...: demand Standard Webhooks signatures")
     serving.add_argument("--strict-payments", action="store_true", help="refuse unknown payments")
     serving.add_argument(
         "--idempotency-horizon-ms", type=int, help="forget refund numbers after so long"
     )
-    serving.add_argument("--mode", default="immediate", help="immediate, processing, or JSON")
+    _add_provider_options(serving)
+    serving.add_argument("--mode", help="immediate, processing, or JSON")
     serving.add_argument("--fault", action="append", default=[], help="a name or a JSON rule")
     serving.add_argument("--seed", type=int, default=0, help="of the faults' probabilities")
     serving.add_argument("--tls-cert", help="PEM file; serve https")
     serving.add_argument("--tls-key", help="PEM file")
+    serving.add_argument("--notify-url", help="where notifications go")
+    serving.add_argument("--notify-retry-ms", type=int, default=200, help="between two tries")
+    serving.add_argument("--notify-tries", type=int, default=50, help="then it gives up")
     printing = commands.add_parser("ledger", help="sum a ledger up", allow_abbrev=False)
     printing.add_argument("--ledger", required=True)
     printing.add_argument("--json", action="store_true")
     return parser
+
+
+def _add_provider_options(serving: argparse.ArgumentParser) -> None:
+    serving.add_argument("--keys", help="wechat, alipay: a folder like test/vectors/wechat")
+    serving.add_argument(
+        "--answer-key", choices=("public_key", "certificate"), help="wechat: what signs answers"
+    )
+    serving.add_argument("--certificate-mode", action="store_true", help="alipay")
+    serving.add_argument(
+        "--order-spacing-ms", type=int, help="wechat, alipay: between two refunds of an order"
+    )
+    serving.add_argument("--secret-key", help="stripe: sk_...")
+    serving.add_argument("--webhook-secret", help="stripe: whsec_...")
+    serving.add_argument("--page-limit", type=int, help="stripe: refunds on a page at most")
 
 
 def main() -> int:

@@ -33,50 +33,15 @@ from gateway_process import (
     PROGRAM,
     Answer,
     Fields,
-    Gateway,
     demand,
     raw_refund,
     refund_headers,
     until_closed,
     wait_for,
 )
+from gateway_test_case import GatewayTest
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
-
-
-class GatewayTest(unittest.TestCase):
-    """Gives each test class one gateway, or each test its own by start()."""
-
-    options: tuple[str, ...] = ()
-    directory: str
-    gateway: Gateway
-
-    @classmethod
-    def setUpClass(cls) -> None:
-        cls.directory = tempfile.mkdtemp(prefix="stand_in_gateway.")
-        cls.addClassCleanup(shutil.rmtree, cls.directory)
-        cls.gateway = Gateway(cls.directory, *cls.options)
-        cls.addClassCleanup(cls.gateway.stop)
-
-    def setUp(self) -> None:
-        self.gateway.faults()
-        self.refund_no = f"{self.id().rsplit('.', 1)[1][:40]}-R1"
-        # A traceback in the gateway is a failure of the test during which it happened.
-        self.addCleanup(lambda: self.assertEqual("", self.gateway.errors()))
-
-    def start(self, *options: str, **named: typing.Any) -> Gateway:
-        directory = tempfile.mkdtemp(prefix="stand_in_gateway.")
-        self.addCleanup(shutil.rmtree, directory)
-        return self.start_in(directory, *options, **named)
-
-    def start_in(self, directory: str, *options: str, **named: typing.Any) -> Gateway:
-        gateway = Gateway(directory, *options, **named)
-        self.addCleanup(gateway.stop)
-        return gateway
-
-    def assert_paid_once(self, refund_no: str) -> None:
-        row = self.gateway.row(refund_no)
-        self.assertEqual(("succeeded", 1), (row["state"], row["paid_out_count"]))
 
 
 class ContractTest(GatewayTest):
@@ -1052,6 +1017,13 @@ class ProcessTest(GatewayTest):
         gateway.stop()
         self.assert_fails("is the ledger of wechat", *command, "alipay")
 
+    def test_generic_and_stripe_need_nothing_but_python(self) -> None:
+        modules = "stand_in_gateway, generic_protocol, stripe_protocol, sys"
+        code = f"import {modules}; print('Cryptodome' in sys.modules)"
+        command = [sys.executable, "-B", "-c", code]
+        printed = subprocess.run(command, capture_output=True, check=True, text=True, cwd=HERE)
+        self.assertEqual("False\n", printed.stdout)
+
     def test_mistakes_on_the_command_line(self) -> None:
         ledger = os.path.join(self.own_directory, "ledger")
         good = ["serve", "--name", "wechat", "--ledger", ledger]
@@ -1061,6 +1033,11 @@ class ProcessTest(GatewayTest):
         self.assert_fails("not JSON", *good, "--fault", "{")
         self.assert_fails("a mode is", *good, "--mode", "later")
         self.assert_fails("whsec_", *good, "--signing-secret", "secret")
+        self.assert_fails("is not for --protocol http", *good, "--page-limit", "2")
+        stripe = (*good, "--protocol", "stripe")
+        self.assert_fails("is not for --protocol stripe", *stripe, "--bearer-token", "x")
+        self.assert_fails("loopback", *stripe, "--notify-url", "http://192.0.2.1/")
+        self.assert_fails("No such file", *good, "--protocol", "wechat", "--keys", f"{ledger}.keys")
         self.assert_fails("not base64", *good, "--signing-secret", "whsec_!")
         self.assert_fails("belong together", *good, "--tls-cert", "x")
         self.assert_fails("cannot be read", *good, "--tls-cert", "/x", "--tls-key", "/x")

@@ -17,6 +17,7 @@ use PostgreSQL::Test::Utils;
 my $deadline_s = $PostgreSQL::Test::Utils::timeout_default;
 my $program = $ENV{PAYONCE_GATEWAY}
   // dirname(__FILE__) . '/../../../gateway/stand_in_gateway.py';
+my $vectors = dirname(__FILE__) . '/../../../vectors';
 my $json = JSON::PP->new->utf8->canonical;
 my %running;    # pid => 1
 
@@ -32,7 +33,8 @@ print(json.dumps({name: [dict(row) for row in db.execute(f"SELECT * FROM {name}"
                   for name in tables}))
 PYTHON
 
-# new(NAME, options => [...], forgets => 0): made and started. Options are those of
+# new(NAME, protocol => 'http', options => [...], forgets => 0): made and started. The protocol is
+# that of payonce's wrapper: http, wechat, alipay or stripe; the keys are those of test/vectors. Options are those of
 # `stand_in_gateway.py serve`. Payments that nobody made are not refunded. Unless `forgets` is false,
 # a refund's number protects from nothing: sent a second time, the money leaves a second time or, if
 # the payment has no more, the refund is refused. A query would have found it; so who does not ask
@@ -42,10 +44,14 @@ sub new
 	my ($class, $name, %params) = @_;
 	my $directory = PostgreSQL::Test::Utils::tempdir("gateway_$name");
 	my @forgets = $params{forgets} // 1 ? ('--idempotency-horizon-ms', 0) : ();
+	my $protocol = $params{protocol} // 'http';
+	my @protocol = ('--protocol', $protocol);
+	push @protocol, '--keys', "$vectors/$protocol" if -e "$vectors/$protocol/params.json";
 	my $self = bless {
 		name => $name,
+		protocol => $protocol,
 		port => free_port(),
-		options => [ '--strict-payments', @forgets, @{ $params{options} // [] } ],
+		options => [ '--strict-payments', @protocol, @forgets, @{ $params{options} // [] } ],
 		ledger_file => "$directory/$name.ledger",
 		port_file => "$directory/$name.port",
 		log_file => "$PostgreSQL::Test::Utils::log_path/"
@@ -56,6 +62,7 @@ sub new
 }
 
 sub name { return $_[0]{name}; }
+sub protocol { return $_[0]{protocol}; }
 sub port { return $_[0]{port}; }
 sub url { return "http://127.0.0.1:$_[0]{port}"; }
 sub log_file { return $_[0]{log_file}; }
@@ -129,6 +136,29 @@ sub restart
 sub faults { my ($self, @rules) = @_; return $self->_post('faults', \@rules); }
 sub mode { my ($self, $mode) = @_; return $self->_post('mode', $mode); }
 sub add_payments { my ($self, @payments) = @_; return $self->_post('payments', \@payments); }
+sub notify { my ($self, $wanted) = @_; return $self->_post('notify', $wanted); }
+
+# What was told, or is still being told, to the application.
+sub notifications
+{
+	my ($self, %narrow) = @_;
+	return @{ $self->_get('notifications', %narrow) };
+}
+
+# Until the application has acknowledged all of it.
+sub wait_acknowledged
+{
+	my ($self) = @_;
+	my $deadline = time + $deadline_s;
+	my @open;
+	while (@open = grep { !$_->{acknowledged} } $self->notifications)
+	{
+		die "$self->{name}: not acknowledged: " . $json->encode(\@open) if time > $deadline;
+		sleep 0.05;
+	}
+	return;
+}
+
 sub refuse { my ($self, $ms) = @_; return $self->_post('refuse', { ms => $ms }); }
 sub connections { return $_[0]->_get('connections'); }
 

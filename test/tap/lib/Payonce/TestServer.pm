@@ -6,6 +6,8 @@ package Payonce::TestServer;
 use strict;
 use warnings;
 
+use Cwd qw(abs_path);
+use File::Basename qw(dirname);
 use IPC::Run ();
 use JSON::PP;
 use Test::More;
@@ -32,7 +34,7 @@ sub new
 	my ($class, $name, %params) = @_;
 	my $node = PostgreSQL::Test::Cluster->new($name);
 	$node->init;
-	my $self = bless { node => $node, database => $params{database} // 'shop' }, $class;
+	my $self = $class->on_node($node, %params);
 	my %settings = (%fast_settings, %{ $params{settings} // {} });
 	$settings{shared_preload_libraries} = 'payonce' if $params{preload} // 1;
 	$self->write_settings(%settings);
@@ -46,7 +48,11 @@ sub new
 sub on_node
 {
 	my ($class, $node, %params) = @_;
-	return bless { node => $node, database => $params{database} // 'shop' }, $class;
+	return bless {
+		node => $node,
+		database => $params{database} // 'shop',
+		transactions => {},    # payment id => the gateway's number of it
+	}, $class;
 }
 
 sub node { return $_[0]{node}; }
@@ -155,15 +161,64 @@ SQL
 
 # --- Gateways
 
-# add_gateway(GATEWAY, option => value, ...): the foreign server of a stand-in gateway.
+# add_gateway(GATEWAY, option => value, ...): the foreign server of a stand-in gateway, and, for a
+# provider's, a user mapping with the keys that it knows.
 sub add_gateway
 {
 	my ($self, $gateway, %options) = @_;
-	$options{url} //= $gateway->url;
-	my $list = join ', ', map { "$_ '$options{$_}'" } sort keys %options;
+	my $protocol = $gateway->protocol;
+	$options{url} //= $gateway->url . ($protocol eq 'alipay' ? '/gateway.do' : '');
 	$self->sql('CREATE SERVER ' . $gateway->name
-		. " FOREIGN DATA WRAPPER payonce_http OPTIONS ($list)");
+		. " FOREIGN DATA WRAPPER payonce_$protocol OPTIONS (" . option_list(%options) . ')');
+	my %keys = keys_of($protocol);
+	$self->map_user($gateway->name, %keys) if %keys;
 	return;
+}
+
+# map_user(SERVER, option => value, ...): the user mapping of the worker's role, made anew.
+sub map_user
+{
+	my ($self, $server, %options) = @_;
+	$self->sql("SET client_min_messages = warning;\n"
+		. "DROP USER MAPPING IF EXISTS FOR CURRENT_USER SERVER $server;\n"
+		. "CREATE USER MAPPING FOR CURRENT_USER SERVER $server OPTIONS ("
+		. option_list(%options) . ')');
+	return;
+}
+
+sub option_list
+{
+	my (%options) = @_;
+	return join ', ', map { "$_ '" . $options{$_} =~ s/'/''/gr . "'" } sort keys %options;
+}
+
+# What a merchant has from a provider: the keys of test/vectors, which the stand-ins know.
+sub keys_of
+{
+	my ($protocol) = @_;
+	my $folder = abs_path(dirname(__FILE__) . "/../../../vectors/$protocol");
+	my %keys = (
+		http => {},
+		wechat => {
+			mchid => '1900000001',
+			serial_no => '3775B6A45ACD588826D15E583A95F5DD00000001',
+			private_key_file => "$folder/merchant_private_key_pkcs8.pem",
+			api_v3_key => 'PayonceTestApiV3Key0123456789abc',
+			public_key_id => 'PUB_KEY_ID_0119000000012026011500000000001234',
+			public_key_file => "$folder/wechatpay_public_key.pem",
+			certificates_file => "$folder/platform_cert.pem",
+		},
+		alipay => {
+			app_id => '2021000000000001',
+			private_key_file => "$folder/app_private_key_pkcs8.pem",
+			alipay_public_key_file => "$folder/alipay_public_key.pem",
+		},
+		stripe => {
+			secret_key => 'sk_test_payonce_not_a_real_key',
+			webhook_secret => 'whsec_payonce_test_secret_0123456789abcdef',
+		},
+	);
+	return %{ $keys{$protocol} };
 }
 
 # --- Orders and payments. The gateway's ledger knows each payment, as if its customer had paid;
@@ -182,12 +237,19 @@ sub add_orders
 		{
 			my ($id, $gateway) = @$payment;
 			push @payment_rows, "('$id', '$order->{id}', $price, '" . $gateway->name . "')";
-			push @{ $paid_in{ $gateway->name }{rows} },
-			  { payment_id => $id, amount => $price, currency => 'CNY', transaction_id => "T-$id" };
+			my %row = (payment_id => $id, amount => $price, currency => 'CNY');
+			# Providers make their own numbers.
+			$row{transaction_id} = "T-$id" if $gateway->protocol eq 'http';
+			push @{ $paid_in{ $gateway->name }{rows} }, \%row;
 			$paid_in{ $gateway->name }{gateway} = $gateway;
 		}
 	}
-	$_->{gateway}->add_payments(@{ $_->{rows} }) for values %paid_in;
+	for my $paid (values %paid_in)
+	{
+		my $added = $paid->{gateway}->add_payments(@{ $paid->{rows} });
+		my @ids = map { $_->{payment_id} } @{ $paid->{rows} };
+		@{ $self->{transactions} }{@ids} = @{ $added->{transaction_ids} };
+	}
 	$self->sql('INSERT INTO t_order (id, price) VALUES ' . join(', ', @order_rows));
 	$self->sql('INSERT INTO t_order_pay (id, order_id, price, gateway) VALUES '
 		. join(', ', @payment_rows));
@@ -199,7 +261,8 @@ sub callback_sql
 {
 	my ($self, $payment_id, $success) = @_;
 	my $news = $success // 1 ? 'true' : 'false';
-	return "SELECT pay_callback_outcome('$payment_id', $news, transaction_id => 'T-$payment_id')";
+	my $transaction_id = $self->{transactions}{$payment_id} // "T-$payment_id";
+	return "SELECT pay_callback_outcome('$payment_id', $news, transaction_id => '$transaction_id')";
 }
 
 # callback(PAYMENT_ID, SUCCESS): its outcome; a success by default.
