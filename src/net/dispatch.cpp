@@ -238,6 +238,10 @@ void Dispatcher::take_result(const HttpResult& result, DispatchTime time) {
         answer.facts.verdict = core::Verdict::unknown;
         answer.error = "the gateway's list of refunds could not be read to its end";
     }
+    if (transfer.pages > 1 && answer.facts.verdict == core::Verdict::not_sent) {
+        // The pages before were.
+        answer.facts.verdict = core::Verdict::unknown;
+    }
     hide_secrets(answer, gateway.setup);
     --gateway.in_flight;
     gateway.limiter.answered(answer.facts.verdict == core::Verdict::wait || answer.facts.slow_down,

@@ -12,6 +12,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <ostream>
 #include <random>
 #include <span>
 #include <string>
@@ -1198,16 +1199,29 @@ TEST_F(StripeNotice, OfARefund) {
               "Stripe declared the refund failed: declined");
 }
 
-TEST_F(StripeNotice, OfARefundThatIsNotOurs) {
+// Somebody refunded in Stripe's dashboard: a person must know, before payonce's own refund of the
+// same payment is refused.
+TEST_F(StripeNotice, OfARefundThatIsNotOursNamesStripesNumber) {
     for (const json& number : {json(nullptr), json(""), json(1), json("a b"),
                                json(std::string(65, 'x')), json("PAY1-R1\n")}) {
         json object = refund_object();
         object["metadata"]["out_refund_no"] = number;
-        const Notice notice = read("refund.created", object);
-        EXPECT_EQ(notice.kind, NoticeKind::ignored) << number;
-        EXPECT_NE(notice.why.find("re_1"), std::string::npos);
-        EXPECT_NE(notice.why.find("pi_3Abc"), std::string::npos);
+        for (const char* status : {"succeeded", "pending", "requires_action", "new"}) {
+            object["status"] = status;
+            const Notice notice = read("refund.created", object);
+            ASSERT_EQ(notice.kind, NoticeKind::refund) << number;
+            EXPECT_EQ(notice.refund.refund_no, "");
+            EXPECT_EQ(notice.refund.refund_id, "re_1");
+            EXPECT_NE(notice.content.find("pi_3Abc"), std::string::npos);
+        }
+        for (const char* status : {"failed", "canceled"}) {
+            object["status"] = status;
+            EXPECT_EQ(read("refund.failed", object).kind, NoticeKind::ignored);
+        }
     }
+    json nameless = refund_without("metadata");
+    nameless.erase("id");
+    EXPECT_EQ(read("refund.created", nameless).kind, NoticeKind::ignored);
 }
 
 TEST_F(StripeNotice, OfAnythingElseIsIgnored) {
@@ -1292,12 +1306,10 @@ TEST_F(StripeNotice, AndAnswersSurviveNoise) {
             }
         }
         const json spoiled_list = spoil(list);
-        EXPECT_NE(gateway->read_answer(query_call(), answered(200, spoiled_list), now_unix_s)
-                      .facts.verdict,
-                  spoiled_list.contains("has_more") && spoiled_list["has_more"] == false
-                      ? Verdict::rejected
-                      : Verdict::not_found)
-            << spoiled_list;
+        if (gateway->read_answer(query_call(), answered(200, spoiled_list), now_unix_s)
+                .facts.verdict == Verdict::not_found) {
+            EXPECT_EQ(spoiled_list["has_more"], false) << spoiled_list;
+        }
         const json spoiled = spoil(refund_object());
         const GatewayAnswer read =
             gateway->read_answer(refund_call(), answered(200, spoiled), now_unix_s);

@@ -584,21 +584,30 @@ Notice read_unpaid_session(const json& session) {
     return read_unpaid(named_by_session(session));
 }
 
+// Empty where it cannot be the number of a refund of ours.
+std::string refund_no_of(const json& refund) {
+    std::string number =
+        text_member(object_member(refund, "metadata"), "out_refund_no", max_refund_no_bytes + 1);
+    return number.size() <= max_refund_no_bytes && is_transaction_id(number) ? number
+                                                                             : std::string();
+}
+
+// A refund without our number was made in Stripe's dashboard, or by another program. It is told all
+// the same, unless it is dead: the money of a payment of ours may have gone back by it.
 Notice read_refund_event(const json& refund) {
     const GatewayAnswer said = read_refund_status(refund);
-    std::string refund_no =
-        text_member(object_member(refund, "metadata"), "out_refund_no", max_refund_no_bytes + 1);
-    if (refund_no.size() > max_refund_no_bytes || !is_transaction_id(refund_no)) {
-        // Made in Stripe's dashboard, or by another program: there is no refund of ours to tell of.
-        return notice(NoticeKind::ignored, "a refund that payonce did not request");
-    }
     Notice made;
     made.kind = NoticeKind::refund;
-    made.refund.refund_no = std::move(refund_no);
+    made.refund.refund_no = refund_no_of(refund);
     made.refund.verdict = said.facts.verdict;
     made.refund.amount = integer_member(refund, "amount");
     made.refund.refund_id = id_member(refund, "id");
     made.refund.error = clean_text(said.error);
+    if (made.refund.refund_no.empty() &&
+        (made.refund.refund_id.empty() || said.facts.verdict == Verdict::failed)) {
+        return notice(NoticeKind::ignored,
+                      "payonce did not request it, and it is dead or has no id");
+    }
     return made;
 }
 
