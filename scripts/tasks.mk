@@ -9,7 +9,7 @@ help:
 	@echo 'make format        reformat the C++ sources'
 	@echo 'make demo          the two-phone story on a scratch server (scripts/demo)'
 	@echo 'make test          every suite on scratch servers (scripts/test)'
-	@echo 'make bench         commit-to-wire latency on a scratch server (bench/commit_to_wire)'
+	@echo 'make bench         commit-to-wire latency, and what each driver costs (scripts/bench)'
 
 demo:
 	scripts/demo
@@ -18,7 +18,7 @@ test:
 	scripts/test
 
 bench:
-	scripts/with-server --set 'track_commit_timestamp = on' bench/commit_to_wire
+	scripts/bench
 
 unit:
 	cmake -S . -B build -DCMAKE_BUILD_TYPE=RelWithDebInfo
