@@ -273,6 +273,14 @@ void validate(const core::Driver& driver, List* options, Oid catalog) {
     }
 }
 
+[[noreturn]] void report_no_driver() {
+    ereport(ERROR, (errcode(ERRCODE_UNDEFINED_FUNCTION),
+                    errmsg("payonce has no driver for this validator"),
+                    errdetail("A validator is named after its wrapper: payonce_…_validator."),
+                    errhint("Use the wrappers that CREATE EXTENSION payonce makes.")));
+    pg_unreachable();
+}
+
 // The function's own name says which wrapper it is of: so a wrapper needs no C function.
 const core::Driver& driver_of_validator(Oid function) {
     constexpr std::string_view suffix = "_validator";
@@ -280,13 +288,10 @@ const core::Driver& driver_of_validator(Oid function) {
     std::string_view wrapper = name == nullptr ? std::string_view() : std::string_view(name);
     wrapper.remove_suffix(wrapper.ends_with(suffix) ? suffix.size() : 0);
     const core::Driver* driver = core::find_driver(wrapper);
-    if (driver == nullptr) {
-        ereport(ERROR, (errcode(ERRCODE_UNDEFINED_FUNCTION),
-                        errmsg("payonce has no driver for this validator"),
-                        errdetail("A validator is named after its wrapper: payonce_…_validator."),
-                        errhint("Use the wrappers that CREATE EXTENSION payonce makes.")));
+    if (driver != nullptr) {
+        return *driver;
     }
-    return *driver;
+    report_no_driver();
 }
 
 }  // namespace

@@ -411,9 +411,9 @@ TEST(Notification, OfAnotherTimeIsForged) {
         message.timestamp = std::to_string(now_unix_s - age);
         EXPECT_EQ(notice_of(message).kind, NoticeKind::forged) << age;
     }
-    for (const char* wrong : {"", "now", "1717747200.0", " 1717747200", "1717747200 ",
-                              "99999999999999999999999", "-9223372036854775808",
-                              "9223372036854775807"}) {
+    for (const char* wrong :
+         {"", "now", "1717747200.0", " 1717747200", "1717747200 ", "99999999999999999999999",
+          "-9223372036854775808", "9223372036854775807"}) {
         message.timestamp = wrong;
         EXPECT_EQ(notice_of(message).kind, NoticeKind::forged) << wrong;
     }

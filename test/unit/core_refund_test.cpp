@@ -805,8 +805,7 @@ TEST(AfterNews, TheSameAgainChangesNothing) {
 TEST(AfterNews, ProcessingMakesWhatWasSentAccepted) {
     for (const RefundStatus status : every_status) {
         SCOPED_TRACE(static_cast<int>(status));
-        const RefundStep step =
-            after_news(facts_of(status), Verdict::processing, policy, {now, 0});
+        const RefundStep step = after_news(facts_of(status), Verdict::processing, policy, {now, 0});
         const bool accepted = not_accepted.contains(status);
         EXPECT_EQ(step.changes_nothing, !accepted);
         EXPECT_EQ(step.status, accepted ? RefundStatus::processing : status);
@@ -907,8 +906,8 @@ TEST(IdempotencyKey, ChangesOnlyWhenItsStoredErrorIsProvenAndNothingIsKnown) {
 // Rule 6: ask, and if that does not settle it, a person.
 TEST(IdempotencyHorizon, EndsEveryResending) {
     for (const WhenUnknown when_unknown : {WhenUnknown::resend, WhenUnknown::new_key}) {
-        for (const RefundStatus status : {RefundStatus::sending, RefundStatus::unconfirmed,
-                                          RefundStatus::processing}) {
+        for (const RefundStatus status :
+             {RefundStatus::sending, RefundStatus::unconfirmed, RefundStatus::processing}) {
             RefundFacts facts = facts_of(status);
             facts.when_unknown = when_unknown;
             const auto not_found = answer_of(Verdict::not_found);
@@ -928,12 +927,12 @@ TEST(IdempotencyHorizon, EndsEveryResending) {
 
 TEST(NotSent, SaysThatNothingWasSentUnderTheKey) {
     for (const Verdict verdict : every_verdict) {
-        EXPECT_EQ(answered(facts_of(RefundStatus::sending), CallKind::refund, answer_of(verdict))
-                      .unsent,
-                  verdict == Verdict::not_sent);
-        EXPECT_FALSE(answered(facts_of(RefundStatus::unconfirmed), CallKind::query,
-                              answer_of(verdict))
-                         .unsent);
+        EXPECT_EQ(
+            answered(facts_of(RefundStatus::sending), CallKind::refund, answer_of(verdict)).unsent,
+            verdict == Verdict::not_sent);
+        EXPECT_FALSE(
+            answered(facts_of(RefundStatus::unconfirmed), CallKind::query, answer_of(verdict))
+                .unsent);
     }
 }
 
@@ -973,9 +972,9 @@ TEST(RefundNames, AreDistinct) {
     for (const Verdict verdict : every_verdict) {
         names.insert(name_of(verdict));
     }
-    EXPECT_EQ(names, (std::set<std::string>{"succeeded", "processing", "failed", "abnormal",
-                                            "rejected", "not_found", "wait", "not_sent",
-                                            "unknown"}));
+    EXPECT_EQ(names,
+              (std::set<std::string>{"succeeded", "processing", "failed", "abnormal", "rejected",
+                                     "not_found", "wait", "not_sent", "unknown"}));
     EXPECT_STREQ(name_of(CallKind::refund), "refund");
     EXPECT_STREQ(name_of(CallKind::query), "query");
     for (const WhenUnknown when_unknown :

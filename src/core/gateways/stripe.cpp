@@ -204,7 +204,10 @@ GatewayAnswer read_list(const RefundCall& call, const json& list) {
         }
         if (has_our_number(call, refund)) {
             GatewayAnswer one = read_refund(call, refund);
-            ours = ours ? read_both(std::move(*ours), std::move(one)) : std::move(one);
+            if (ours) {
+                one = read_both(std::move(*ours), std::move(one));
+            }
+            ours = std::move(one);
         }
     }
     const bool more = has_more->get<bool>();
