@@ -25,7 +25,7 @@ std::span<const Driver* const> drivers() noexcept {
 }
 
 const Driver* find_driver(std::string_view wrapper) noexcept {
-    const auto found = std::find_if(
+    const auto* const found = std::find_if(
         all.begin(), all.end(), [=](const Driver* driver) { return driver->wrapper == wrapper; });
     return found == all.end() ? nullptr : *found;
 }

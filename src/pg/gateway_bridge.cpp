@@ -133,6 +133,7 @@ void forget_gateways() noexcept {
 Notice read_notice(std::uint32_t server, const Message& message) noexcept {
     try {
         std::vector<core::HttpHeader> headers;
+        headers.reserve(static_cast<std::size_t>(message.header_count));
         for (int i = 0; i < message.header_count; ++i) {
             headers.push_back(
                 {std::string(message.headers[i].name), std::string(message.headers[i].value)});

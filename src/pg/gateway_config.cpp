@@ -65,16 +65,19 @@ const core::Driver* driver_of_wrapper(Oid wrapper) {
                                        : nullptr;
 }
 
-void add_option(GatewayConfig* config, const char* name, std::string_view value) {
-    config->options[config->option_count++] = bridge::Option{name, value};
+// A copy, so that it can be wiped without harm to the catalogs' cache.
+void add_option(GatewayConfig* config, const char* name, std::string_view utf8) {
+    char* text = pnstrdup(utf8.data(), utf8.size());
+    config->option_texts[config->option_count] = text;
+    config->options[config->option_count++] = bridge::Option{name, text};
 }
 
-// Copies, so that they can be wiped without harm to the catalogs' cache.
 void read_options(GatewayConfig* config, const ForeignServer* server, List* mapping) {
     const auto& rules = config->driver->options;
     config->options =
         static_cast<bridge::Option*>(palloc0(sizeof(bridge::Option) * (rules.size() + 1)));
-    add_option(config, "url", pstrdup(option_value(server->options, "url")));
+    config->option_texts = static_cast<char**>(palloc0(sizeof(char*) * (rules.size() + 1)));
+    add_option(config, "url", to_utf8(option_value(server->options, "url")));
     for (const core::OptionRule& rule : rules) {
         // The names are literals: ended by a zero.
         const char* name = rule.name.data();
@@ -82,10 +85,14 @@ void read_options(GatewayConfig* config, const ForeignServer* server, List* mapp
         const char* value = option_value(given, name);
         const char* path = rule.has_file ? option_value(given, psprintf("%s_file", name)) : nullptr;
         if (value != nullptr) {
-            add_option(config, name, to_utf8(pstrdup(value)));
+            add_option(config, name, to_utf8(value));
         } else if (path != nullptr) {
-            const char* content = read_secret_file(path, &config->hindrance);
-            add_option(config, name, content == nullptr ? "" : content);
+            char* content = read_secret_file(path, &config->hindrance);
+            // Bytes, whatever the database's encoding is.
+            if (content != nullptr) {
+                add_option(config, name, content);
+                explicit_bzero(content, std::strlen(content));
+            }
         }
     }
 }
@@ -192,8 +199,7 @@ bool load_gateway(const char* name, Oid role, GatewayConfig* config) {
 
 void wipe_options(GatewayConfig* config) {
     for (int i = 0; i < config->option_count; ++i) {
-        const std::string_view value = config->options[i].value;
-        explicit_bzero(const_cast<char*>(value.data()), value.size());
+        explicit_bzero(config->option_texts[i], std::strlen(config->option_texts[i]));
     }
     config->option_count = 0;
 }
@@ -236,7 +242,7 @@ char* read_secret_file(const char* path, const char** why_not) {
 }
 
 const char* gateway_blocked_by(const char* name, Oid role) {
-    GatewayConfig config;
+    GatewayConfig config = {};
     if (!load_gateway(name, role, &config)) {
         return psprintf("there is no server \"%s\"", name);
     }

@@ -24,6 +24,7 @@ struct GatewayConfig {
     // What its driver reads: the url, and the driver's options with their files' contents. Secret:
     // see wipe_options().
     bridge::Option* options;
+    char** option_texts;  // their values' memory
     int option_count;
     // Null: it may be used. Otherwise why it never may as things are set up: its refunds need a
     // person.

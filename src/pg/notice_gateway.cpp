@@ -51,7 +51,7 @@ void forget_what_is_old() {
 
 // Why it cannot be opened; null: it is open.
 const char* open_anew(const char* name, Oid server) {
-    GatewayConfig config;
+    GatewayConfig config = {};
     if (!load_gateway(name, worker_role(), &config)) {
         return "it was dropped meanwhile";
     }

@@ -5,6 +5,7 @@
 #include "net/url.h"
 
 #include <cstring>
+#include <optional>
 #include <string_view>
 
 #include "pg/encoding.h"
@@ -201,13 +202,18 @@ void check_one_of(List* options, const char* name) {
     }
 }
 
-// Null when a file cannot be read at present: a dump must be restored where its files are not yet.
-const char* content_of(List* options, const core::OptionRule& rule, bool* readable) {
+// Unset when it is not given, or its file cannot be read at present: a dump must be restored where
+// its files are not yet.
+std::optional<std::string_view> content_of(List* options, const core::OptionRule& rule,
+                                           bool* readable) {
     const char* name = rule.name.data();
     const char* value = option_value(options, name);
     const char* path = rule.has_file ? option_value(options, psprintf("%s_file", name)) : nullptr;
-    if (value != nullptr || path == nullptr) {
-        return value;
+    if (value != nullptr) {
+        return to_utf8(value);
+    }
+    if (path == nullptr) {
+        return std::nullopt;
     }
     const char* why_not = nullptr;
     const char* content = read_secret_file(path, &why_not);
@@ -216,6 +222,7 @@ const char* content_of(List* options, const core::OptionRule& rule, bool* readab
         ereport(WARNING,
                 (errmsg("option \"%s_file\" could not be checked", name), errdetail("%s", why_not),
                  errhint("Refunds of this gateway wait until the file can be read.")));
+        return std::nullopt;
     }
     return content;
 }
@@ -238,9 +245,10 @@ void check_driver_options(const core::Driver& driver, List* options, core::Optio
     int count = 0;
     bool readable = true;
     for (const core::OptionRule& rule : driver.options) {
-        const char* content = rule.scope == scope ? content_of(options, rule, &readable) : nullptr;
-        if (content != nullptr) {
-            given[count++] = bridge::Option{rule.name, to_utf8(content)};
+        const auto content =
+            rule.scope == scope ? content_of(options, rule, &readable) : std::nullopt;
+        if (content) {
+            given[count++] = bridge::Option{rule.name, *content};
         }
     }
     bridge::Problem problem = {};

@@ -210,11 +210,10 @@ Notice read_event(std::string_view bytes) {
 
 class HttpGateway final : public Gateway {
   public:
-    HttpGateway(const GatewayOptions& options, std::optional<std::string> key,
-                const CryptoPort& crypto)
+    HttpGateway(const GatewayOptions& options, std::string_view key, const CryptoPort& crypto)
         : endpoint_(endpoint_of(options.get("url"))),
           bearer_token_(options.get("bearer_token")),
-          signing_key_(key.value_or("")),
+          signing_key_(key),
           crypto_(crypto) {}
 
     BuiltRequest build(const RefundCall& call, const SigningMoment& moment) const override {
@@ -378,7 +377,7 @@ OpenedGateway open(const GatewayOptions& options, const CryptoPort& crypto) {
                      "Give the secret as Standard Webhooks writes it."}};
         }
     }
-    return {std::make_unique<HttpGateway>(options, std::move(key), crypto), {}};
+    return {std::make_unique<HttpGateway>(options, key.value_or(""), crypto), {}};
 }
 
 constexpr std::array<OptionRule, 2> options = {{

@@ -92,7 +92,8 @@ json parse_unambiguous(std::string_view bytes) {
         return true;
     };
     json parsed = json::parse(bytes, watch, false);
-    return is_ambiguous ? json(json::value_t::discarded) : parsed;
+    // Never copied: the copy of a deeply nested value would need a deep stack.
+    return is_ambiguous ? json(json::value_t::discarded) : std::move(parsed);
 }
 
 // The member's text as it is; empty when it is missing, longer, or holds what clean_text() changes.
