@@ -501,7 +501,7 @@ SELECT r.refund_no, r.payment_id, p.order_id, r.gateway, r.amount,
        coalesce(p.paid_currency, p.currency) AS currency, r.reason, r.status, r.attempts,
        r.next_attempt_at, r.last_error, r.created_at,
        coalesce(dispatch.blocked_by, gateway.blocked_by,
-                CASE WHEN r.status = 0 AND r.attempts > 0 AND r.next_attempt_at > now()
+                CASE WHEN r.status = 0 AND r.next_attempt_at > now()
                 THEN 'waits for its next attempt' END) AS blocked_by
 FROM t_refund r
 JOIN t_order_pay p ON p.id = r.payment_id

@@ -86,6 +86,39 @@ SELECT * FROM notify('other', '{"type":"refund.succeeded","refund_no":"p2-R1","a
 SELECT * FROM notify('shop', '{"type":"refund.succeeded","refund_no":"console-1","amount":3200,"refund_id":"r2"}');
 SELECT kind, number, gateway, gateway_number FROM t_stray_notification WHERE kind = 'refund' ORDER BY number;
 
+-- Another refund of the gateway under our number: a dead one says nothing about ours, a live one is
+-- money that went back twice.
+INSERT INTO t_order (id, price) VALUES ('o10', 3200);
+INSERT INTO t_order_pay (id, order_id, price, gateway) VALUES ('p10', 'o10', 3200, 'shop'), ('p11', 'o10', 3200, 'shop');
+SELECT pay_callback('p10', true), pay_callback('p11', true);
+SELECT outcome FROM notify('shop', '{"type":"refund.succeeded","refund_no":"p11-R1","amount":3200,"refund_id":"r-good"}');
+SELECT outcome FROM notify('shop', '{"type":"refund.failed","refund_no":"p11-R1","amount":3200,"refund_id":"r-other"}');
+SELECT status, number_dead, gateway_refund_id FROM t_refund WHERE refund_no = 'p11-R1';
+SELECT outcome FROM notify('shop', '{"type":"refund.succeeded","refund_no":"p11-R1","amount":3200,"refund_id":"r-other"}');
+SELECT id, status, attention FROM t_order_pay WHERE id = 'p11';
+
+-- A second success without a number: through the payment's gateway it is a repetition, through another
+-- it is other money. So it is when the first came another way.
+SELECT outcome FROM notify('shop', '{"type":"payment.succeeded","payment_id":"p10","amount":3200,"currency":"CNY"}');
+SELECT outcome FROM notify('other', '{"type":"payment.succeeded","payment_id":"p10","amount":3200,"currency":"CNY"}');
+SELECT id, attention FROM t_order_pay WHERE id = 'p10';
+INSERT INTO t_order (id, price) VALUES ('o12', 3200);
+INSERT INTO t_order_pay (id, order_id, price, gateway) VALUES ('p12', 'o12', 3200, 'other');
+SELECT outcome FROM notify('shop', '{"type":"payment.succeeded","payment_id":"p12","amount":3200,"currency":"CNY"}');
+SELECT outcome FROM notify('shop', '{"type":"payment.succeeded","payment_id":"p12","amount":3200,"currency":"CNY"}');
+SELECT outcome FROM notify('other', '{"type":"payment.succeeded","payment_id":"p12","amount":3200,"currency":"CNY"}');
+SELECT id, attention FROM t_order_pay WHERE id = 'p12';
+
+-- Money that came twice before its payment was there: only what is decided is no case any more.
+SELECT outcome FROM notify('shop', '{"type":"payment.succeeded","payment_id":"p13","amount":3200,"currency":"CNY","transaction_id":"T13a"}');
+SELECT outcome FROM notify('shop', '{"type":"payment.succeeded","payment_id":"p13","amount":3200,"currency":"CNY","transaction_id":"T13b"}');
+INSERT INTO t_order (id, price) VALUES ('o13', 3200);
+INSERT INTO t_order_pay (id, order_id, price, gateway) VALUES ('p13', 'o13', 3200, 'shop');
+SELECT outcome FROM notify('shop', '{"type":"payment.succeeded","payment_id":"p13","amount":3200,"currency":"CNY","transaction_id":"T13a"}');
+SELECT number, gateway_number, handled_at IS NOT NULL AS handled FROM t_stray_notification WHERE number = 'p13' ORDER BY 2;
+SELECT outcome FROM notify('shop', '{"type":"payment.succeeded","payment_id":"p13","amount":3200,"currency":"CNY","transaction_id":"T13b"}');
+SELECT number, gateway_number, handled_at IS NOT NULL AS handled FROM t_stray_notification WHERE number = 'p13' ORDER BY 2;
+
 -- What payonce has no use for.
 SELECT * FROM notify('shop', '{"type":"customer.created"}');
 
@@ -136,6 +169,18 @@ CREATE TRIGGER collide BEFORE UPDATE ON t_order FOR EACH ROW EXECUTE FUNCTION co
 SELECT * FROM notify('shop', '{"type":"payment.succeeded","payment_id":"p9","amount":3200,"currency":"CNY","transaction_id":"T9"}');
 \echo :LAST_ERROR_SQLSTATE
 DROP TRIGGER collide ON t_order;
+-- A trigger that calls pay_notify itself: what the outer call was told is not mixed up.
+CREATE FUNCTION nested() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+BEGIN
+    PERFORM outcome FROM notify('shop', '{"type":"payment.failed","payment_id":"nobody","amount":1,"currency":"CNY","transaction_id":"a-number-that-is-somebody-elses-and-long"}');
+    RETURN NEW;
+END $$;
+CREATE TRIGGER nested BEFORE UPDATE ON t_order FOR EACH ROW EXECUTE FUNCTION nested();
+INSERT INTO t_order (id, price) VALUES ('o14', 3200);
+INSERT INTO t_order_pay (id, order_id, price, gateway) VALUES ('p14', 'o14', 3200, 'shop');
+SELECT outcome FROM notify('shop', '{"type":"payment.succeeded","payment_id":"p14","amount":3200,"currency":"CNY","transaction_id":"the-rightful-number-of-this-payment"}');
+SELECT id, status, transaction_id FROM t_order_pay WHERE id = 'p14';
+DROP TRIGGER nested ON t_order;
 -- In a transaction that goes on after an error, and in one that cannot write.
 BEGIN;
 CREATE TRIGGER refuse BEFORE UPDATE ON t_order FOR EACH ROW EXECUTE FUNCTION refuse();
@@ -173,5 +218,5 @@ SELECT pay_notify('shop', (SELECT jsonb_object_agg('h' || i, 'x') FROM generate_
 
 SELECT * FROM payonce_check();
 DROP SERVER shop, other, mute CASCADE;
-DROP FUNCTION notify(text, text), signed(text, timestamptz), refuse(), collide();
+DROP FUNCTION notify(text, text), signed(text, timestamptz), refuse(), collide(), nested();
 DROP EXTENSION pgcrypto;

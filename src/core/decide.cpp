@@ -11,17 +11,23 @@ bool differs(const std::optional<std::string_view>& news, std::string_view expec
     return news && *news != expected;
 }
 
+bool is_same_money(const PaymentFacts& payment, const PaymentNews& news) noexcept {
+    return payment.transaction_id && (payment.transaction_id == news.transaction_id ||
+                                      payment.transaction_id == news.other_transaction_id);
+}
+
 // The payment succeeded before: only a second taking of money under the same number is news.
+// Through another gateway it is one, unless it has the number of the money that is known.
 Decision decide_after_success(const PaymentFacts& payment, const PaymentNews& news) noexcept {
     Decision decision;
-    if (!news.success || !news.transaction_id) {
+    if (!news.success || is_same_money(payment, news)) {
         return decision;
     }
-    if (!payment.transaction_id && !news.other_gateway) {
-        decision.fill_transaction_id = true;
-    } else if (!payment.transaction_id || *payment.transaction_id != *news.transaction_id) {
+    if (news.other_gateway || (news.transaction_id && payment.transaction_id)) {
         decision.outcome = Outcome::conflict;
         decision.attention = AttentionReason::second_transaction;
+    } else {
+        decision.fill_transaction_id = news.transaction_id.has_value();
     }
     return decision;
 }

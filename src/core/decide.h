@@ -30,7 +30,10 @@ struct PaymentNews {
     std::optional<std::int64_t> paid_amount;  // minor units
     std::optional<std::string_view> paid_currency;
     std::optional<std::string_view> transaction_id;
-    // It came through another gateway than the payment's: its failures say nothing about this
+    // A second number that the gateway has for the same money; unset: none.
+    std::optional<std::string_view> other_transaction_id;
+    // It came through another gateway than the payment's (before a success), or than its money
+    // (after one): its failures say nothing about this
     // payment, its success is money that arrived another way.
     bool other_gateway = false;
 };

@@ -73,13 +73,19 @@ struct PaymentNotice {
     std::optional<std::int64_t> amount;  // minor units
     std::string currency;                // upper case; empty: not said
     std::string transaction_id;          // empty: not said
+    // A second number that the gateway has for the same money (Stripe's charge); empty: none.
+    std::string other_transaction_id;
 };
 
 struct RefundNotice {
-    std::string refund_no;  // the merchant's number
+    std::string refund_no;  // the merchant's number; empty: it names none
+    // The gateway's numbers of the payment, as in PaymentNotice; empty: not said.
+    std::string transaction_id;
+    std::string other_transaction_id;
     // succeeded, processing, failed or abnormal; unknown: something happened, ask the gateway.
     Verdict verdict = Verdict::unknown;
     std::optional<std::int64_t> amount;  // minor units
+    std::string currency;                // upper case; empty: not said
     std::string refund_id;               // the gateway's number; empty: not said
     std::string error;                   // for a person; clean_text() has seen it
 };

@@ -17,24 +17,19 @@ constexpr int max_pages = 50;
 
 constexpr std::string_view mask = "***";
 
+// Also what is only the beginning of it: a text that was cut to its length may have ended within
+// the secret, and have been continued since.
 void replace_all(std::string& text, std::string_view what) {
-    if (what.empty()) {
+    constexpr std::size_t telling = 4;
+    const std::string_view beginning = what.substr(0, telling);
+    if (beginning.empty()) {
         return;
     }
-    for (std::size_t at = text.find(what); at != std::string::npos;
-         at = text.find(what, at + mask.size())) {
-        text.replace(at, what.size(), mask);
-    }
-}
-
-// A text that was cut to its length may end within the secret.
-void replace_cut_off(std::string& text, std::string_view what) {
-    constexpr std::size_t telling = 4;
-    for (std::size_t size = what.size(); size >= telling; --size) {
-        if (text.ends_with(what.substr(0, size))) {
-            text.replace(text.size() - size, size, mask);
-            return;
-        }
+    for (std::size_t at = text.find(beginning); at != std::string::npos;
+         at = text.find(beginning, at + mask.size())) {
+        const std::string_view rest = std::string_view(text).substr(at);
+        const auto ends = std::mismatch(what.begin(), what.end(), rest.begin(), rest.end());
+        text.replace(at, static_cast<std::size_t>(ends.first - what.begin()), mask);
     }
 }
 
@@ -47,7 +42,6 @@ void hide_secrets(core::GatewayAnswer& answer, const GatewaySetup& setup) {
         const std::string_view secret = setup.options.get(rule.name);
         for (std::string* text : {&answer.error, &answer.refund_id}) {
             replace_all(*text, secret);
-            replace_cut_off(*text, secret);
         }
     }
 }

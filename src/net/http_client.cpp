@@ -379,7 +379,7 @@ bool Transfer::refuse(const char* reason) {
 // libcurl calls this when the connection is ready, before each sending of the request.
 int Transfer::on_request_leaves(void* self, char*, char*, int, int) noexcept {
     auto& transfer = *static_cast<Transfer*>(self);
-    if (transfer.may_have_left_ && transfer.job_.request.method != core::HttpMethod::get) {
+    if (transfer.may_have_left_) {
         transfer.resend_refused_ = true;
         return CURL_PREREQFUNC_ABORT;
     }

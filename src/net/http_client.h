@@ -5,9 +5,10 @@
 // one epoll instance, whose descriptor is event_fd(): so a PostgreSQL worker waits for its latch
 // and for all of curl in one wait.
 //
-// A POST leaves at most once per submit(). Left to itself, libcurl sends a request again on a new
-// connection when a kept one was closed without an answer; but that request may have been carried
-// out, so its sender has to ask first: it ends as `uncertain`. A GET is sent again.
+// A request leaves at most once per submit(). Left to itself, libcurl sends it again on a new
+// connection when a kept one was closed without an answer; but a POST may have been carried out, so
+// its sender has to ask first, and a GET may be signed with a nonce that is good for once. So it
+// ends as `uncertain`.
 //
 // HTTP/1.1 only: with one connection for each request in flight, a connection that dies leaves one
 // request uncertain, not all that shared it.

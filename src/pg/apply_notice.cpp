@@ -35,13 +35,14 @@ Statement insert_stray = {
     5,
     {TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID}};
 
+// What was kept of the same money: under its payment's number, or under the gateway's alone.
 Statement settle_stray = {
     "UPDATE {s}.t_stray_notification SET handled_at = now(),"
     " note = coalesce(note, 'it came again, and its payment was there')"
-    " WHERE gateway = $1 AND kind = 'payment' AND number = $2 AND number <> ''"
-    " AND handled_at IS NULL",
-    2,
-    {TEXTOID, TEXTOID}};
+    " WHERE gateway = $1 AND kind = 'payment' AND number IN ($2, '') AND gateway_number = $3"
+    " AND (number <> '' OR gateway_number <> '') AND handled_at IS NULL",
+    3,
+    {TEXTOID, TEXTOID, TEXTOID}};
 
 std::string_view known_number(std::string_view number) {
     return core::is_transaction_id(number) ? number : std::string_view();
@@ -110,6 +111,10 @@ core::PaymentNews news_of(const bridge::Notice& notice) {
     if (!transaction_id.empty()) {
         news.transaction_id = transaction_id;
     }
+    const std::string_view other = known_number(notice.other_transaction_id);
+    if (!other.empty()) {
+        news.other_transaction_id = other;
+    }
     return news;
 }
 
@@ -130,9 +135,9 @@ NoticeResult apply_payment(const char* schema, std::string_view gateway,
     callback.news = news_of(notice);
     callback.gateway = gateway;
     const core::Outcome outcome = decide_callback(schema, callback);
-    if (notice.success && outcome != core::Outcome::already_processed) {
+    if (notice.success) {
         Parameters parameters;
-        parameters.add(gateway).add(payment_id);
+        parameters.add(gateway).add(payment_id).add(known_number(notice.transaction_id));
         run(settle_stray, schema, parameters);
     }
     return {ReplyKind::accepted, core::name_of(outcome)};
@@ -157,15 +162,64 @@ const char* outcome_of(core::Verdict verdict, const core::RefundStep& step) {
     }
 }
 
+bool is_other_currency(const PaymentRow& payment, const bridge::Notice& notice) {
+    return !notice.currency.empty() && notice.currency != payment.arrived_currency();
+}
+
+// Whether the notice is about a refund of another payment: our number alone could have been copied.
+bool is_other_payment(const PaymentRow& payment, const bridge::Notice& notice) {
+    const bool comparable = payment.transaction_id && !notice.transaction_id.empty();
+    return comparable && *payment.transaction_id != notice.transaction_id &&
+           *payment.transaction_id != notice.other_transaction_id;
+}
+
+// Another refund than ours, with our number: what became of it says nothing about ours.
+bool is_other_refund(const RefundRow& refund, const bridge::Notice& notice) {
+    return refund.gateway_refund_id && !notice.refund_id.empty() &&
+           *refund.gateway_refund_id != notice.refund_id;
+}
+
+// Not by words that begin "refund <refund_no> ": no later step of the refund shall take them away.
+void tell_person(const char* schema, const PaymentRow& payment, const char* words) {
+    PaymentRow row = payment;
+    row.attention = with_attention(row.attention, words);
+    if (row.attention != payment.attention) {
+        write_payment(schema, row);
+    } else {
+        rely_on_visible_rows();
+    }
+}
+
 // Another amount than was asked for went back: a person must know, and the refund is not settled by
 // it.
-NoticeResult report_amount(const char* schema, const RefundRow& refund, std::int64_t amount) {
-    const char* words =
-        psprintf("refund %.*s is of %lld, but the gateway reports %lld",
-                 static_cast<int>(refund.refund_no.size()), refund.refund_no.data(),
-                 static_cast<long long>(refund.amount), static_cast<long long>(amount));
-    update_payment_standing(schema, refund.payment_id, refund.refund_no, words);
+NoticeResult report_amount(const char* schema, const RefundCase& taken,
+                           const bridge::Notice& notice) {
+    const RefundRow& refund = taken.refund;
+    tell_person(
+        schema, taken.payment.payment,
+        psprintf("mismatch: the gateway reports %lld%s%.*s for refund %.*s of %lld",
+                 static_cast<long long>(notice.amount.value_or(0)),
+                 notice.currency.empty() ? "" : " ", static_cast<int>(notice.currency.size()),
+                 notice.currency.data(), static_cast<int>(refund.refund_no.size()),
+                 refund.refund_no.data(), static_cast<long long>(refund.amount)));
     return {ReplyKind::accepted, "mismatch"};
+}
+
+// A second refund under our number that is not dead: the money may have gone back twice.
+NoticeResult report_other_refund(const char* schema, const RefundCase& taken,
+                                 const bridge::Notice& notice) {
+    if (notice.verdict != core::Verdict::succeeded && notice.verdict != core::Verdict::processing) {
+        rely_on_visible_rows();
+        return {ReplyKind::accepted, "ignored"};
+    }
+    const RefundRow& refund = taken.refund;
+    tell_person(schema, taken.payment.payment,
+                psprintf("conflict: the gateway has refund %.*s twice, as %.*s and as %.*s",
+                         static_cast<int>(refund.refund_no.size()), refund.refund_no.data(),
+                         static_cast<int>(refund.gateway_refund_id->size()),
+                         refund.gateway_refund_id->data(),
+                         static_cast<int>(notice.refund_id.size()), notice.refund_id.data()));
+    return {ReplyKind::accepted, "conflict"};
 }
 
 RefundNews refund_news_of(const bridge::Notice& notice) {
@@ -181,6 +235,24 @@ RefundNews refund_news_of(const bridge::Notice& notice) {
     return news;
 }
 
+NoticeResult apply_verdict(const char* schema, const RefundCase& taken,
+                           const bridge::Notice& notice) {
+    const RefundRow& refund = taken.refund;
+    const TimestampTz now = GetCurrentTransactionStartTimestamp();
+    core::Moment moment;
+    moment.now = now;
+    moment.random = pg_prng_uint64(&pg_global_prng_state);
+    const char* gateway = pnstrdup(refund.gateway.data(), refund.gateway.size());
+    const core::RefundStep step = core::after_news(refund.facts(now), notice.verdict,
+                                                   retry_policy(gateway_traits(gateway)), moment);
+    if (step.changes_nothing) {
+        rely_on_visible_rows();
+        return {ReplyKind::accepted, "already_processed"};
+    }
+    apply_refund_step(schema, taken.payment.payment, refund, step, refund_news_of(notice), now);
+    return {ReplyKind::accepted, outcome_of(notice.verdict, step)};
+}
+
 NoticeResult apply_refund(const char* schema, std::string_view gateway,
                           const bridge::Notice& notice) {
     RefundRow found;
@@ -194,23 +266,18 @@ NoticeResult apply_refund(const char* schema, std::string_view gateway,
         return {ReplyKind::accepted, "unknown"};
     }
     const RefundCase taken = take_refund(schema, found.refund_no);
-    if (notice.amount && *notice.amount != taken.refund.amount) {
-        return report_amount(schema, taken.refund, *notice.amount);
+    const PaymentRow& payment = taken.payment.payment;
+    if (is_other_payment(payment, notice)) {
+        keep_stray(schema, gateway, "refund", notice.refund_no, notice.refund_id, notice.content);
+        return {ReplyKind::accepted, "unknown"};
     }
-    const TimestampTz now = GetCurrentTransactionStartTimestamp();
-    core::Moment moment;
-    moment.now = now;
-    moment.random = pg_prng_uint64(&pg_global_prng_state);
-    const char* name = pnstrdup(gateway.data(), gateway.size());
-    const core::RefundStep step = core::after_news(taken.refund.facts(now), notice.verdict,
-                                                   retry_policy(gateway_traits(name)), moment);
-    if (step.changes_nothing) {
-        rely_on_visible_rows();
-        return {ReplyKind::accepted, "already_processed"};
+    if (is_other_refund(taken.refund, notice)) {
+        return report_other_refund(schema, taken, notice);
     }
-    apply_refund_step(schema, taken.payment.payment, taken.refund, step, refund_news_of(notice),
-                      now);
-    return {ReplyKind::accepted, outcome_of(notice.verdict, step)};
+    const bool other_amount = notice.amount && *notice.amount != taken.refund.amount;
+    return other_amount || is_other_currency(payment, notice)
+               ? report_amount(schema, taken, notice)
+               : apply_verdict(schema, taken, notice);
 }
 
 }  // namespace

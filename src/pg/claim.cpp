@@ -23,6 +23,10 @@ constexpr int failed_row_more_ms = 100;
 // With more waiting than a limit allows, claims come in handfuls, not for every single answer.
 constexpr int handful = 32;
 
+// The spacing is counted from claim to claim, but the gateway counts from arrival to arrival: a
+// first request that is longer on its way, over a new connection, must not bring the two too close.
+constexpr double spacing_margin_s = 1;
+
 // What goes first: an idle refund window is not worth the money that can no longer be sent back.
 constexpr std::int64_t urgent_s = 7LL * 24 * 3600;
 
@@ -119,6 +123,9 @@ Statement select_due = {
     " LIMIT $2 OFFSET $3",
     3,
     {TEXTOID, INT8OID, INT8OID}};
+
+Statement select_put_off = {
+    "SELECT 1 FROM {s}.t_refund WHERE refund_no = $1 AND next_attempt_at > now()", 1, {TEXTOID}};
 
 Statement select_next_due = {
     "SELECT next_attempt_at FROM {s}.t_refund WHERE gateway = $1"
@@ -245,7 +252,7 @@ Parameters claim_parameters(const Claimant& claimant, const GatewayConfig& gatew
         .add_time(traits.idempotency_horizon_s == 0
                       ? std::nullopt
                       : std::optional(now - traits.idempotency_horizon_s * USECS_PER_SEC))
-        .add(static_cast<double>(traits.payment_spacing_s));
+        .add(traits.payment_spacing_s + spacing_margin_s);
     return parameters;
 }
 
@@ -253,9 +260,15 @@ Statement& form_for(ClaimStatement& statement, const GatewayConfig& gateway) {
     return gateway.driver->traits.payment_spacing_s > 0 ? statement.spaced : statement.plain;
 }
 
-// In a subtransaction. Returns the number of rows claimed, 0 or 1; an error is reported and undone.
-std::uint64_t claim_alone(const Claimant& claimant, const GatewayConfig& gateway,
-                          std::string_view refund_no, List** calls) {
+enum class ClaimedAlone : std::uint8_t {
+    claimed,
+    put_off,  // for the gateway's spacing: no longer due
+    failed,   // by an error, which is reported and undone; or locked
+};
+
+// In a subtransaction.
+ClaimedAlone claim_alone(const Claimant& claimant, const GatewayConfig& gateway,
+                         std::string_view refund_no, List** calls) {
     std::uint64_t rows = 0;
     List* claimed = NIL;
     const bool done = run_alone([&] {
@@ -265,12 +278,18 @@ std::uint64_t claim_alone(const Claimant& claimant, const GatewayConfig& gateway
         collect_claimed(claimant.schema, rows, gateway, claimant.context, &claimed);
     });
     if (!done) {
-        return 0;
+        return ClaimedAlone::failed;
+    }
+    if (rows == 0) {
+        Parameters parameters;
+        parameters.add(refund_no);
+        const bool put_off = run(select_put_off, claimant.schema, parameters) > 0;
+        return put_off ? ClaimedAlone::put_off : ClaimedAlone::failed;
     }
     const MemoryContext previous = MemoryContextSwitchTo(claimant.context);
     *calls = list_concat(*calls, claimed);
     MemoryContextSwitchTo(previous);
-    return rows;
+    return ClaimedAlone::claimed;
 }
 
 std::uint64_t claim_one_by_one(const Claimant& claimant, const GatewayConfig& gateway, int limit,
@@ -284,9 +303,9 @@ std::uint64_t claim_one_by_one(const Claimant& claimant, const GatewayConfig& ga
     std::uint64_t claimed = 0;
     for (std::uint64_t row = 0; row < due && claimed < static_cast<std::uint64_t>(limit); ++row) {
         SPI_tuptable = found;
-        const std::uint64_t rows = claim_alone(claimant, gateway, text_column(row, 1), calls);
-        claimed += rows;
-        if (rows == 0) {
+        const ClaimedAlone ended = claim_alone(claimant, gateway, text_column(row, 1), calls);
+        claimed += ended == ClaimedAlone::claimed ? 1 : 0;
+        if (ended == ClaimedAlone::failed) {
             ++round->failed;
             round->next_at = TimestampTzPlusMilliseconds(round->next_at, failed_row_more_ms);
         }

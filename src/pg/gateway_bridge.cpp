@@ -54,6 +54,7 @@ void report(const core::OptionProblem& from, Problem* to) noexcept {
 }
 
 void report_no_memory(Problem* problem) noexcept {
+    problem->out_of_memory = true;
     copy_text(problem->option, "");
     copy_text(problem->detail, "Out of memory.");
     copy_text(problem->hint, "Try again.");
@@ -78,10 +79,14 @@ Notice plain(const core::Notice& notice) noexcept {
         made.amount = notice.payment.amount;
         made.currency = notice.payment.currency;
         made.transaction_id = notice.payment.transaction_id;
+        made.other_transaction_id = notice.payment.other_transaction_id;
     } else if (notice.kind == core::NoticeKind::refund) {
         made.refund_no = notice.refund.refund_no;
         made.verdict = notice.refund.verdict;
         made.amount = notice.refund.amount;
+        made.currency = notice.refund.currency;
+        made.transaction_id = notice.refund.transaction_id;
+        made.other_transaction_id = notice.refund.other_transaction_id;
         made.refund_id = notice.refund.refund_id;
         made.error = notice.refund.error;
     }

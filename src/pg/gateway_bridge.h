@@ -25,6 +25,8 @@ struct Options {
 
 // What is wrong with an option; cut to what fits.
 struct Problem {
+    // Nothing is wrong with the options: there was no memory to look at them.
+    bool out_of_memory;
     char option[64];
     char detail[400];
     char hint[400];
@@ -62,8 +64,6 @@ struct Notice {
     // Of a payment.
     std::string_view payment_id;
     bool success = false;
-    std::string_view currency;
-    std::string_view transaction_id;
     // Of a refund.
     std::string_view refund_no;
     core::Verdict verdict = core::Verdict::unknown;
@@ -71,6 +71,9 @@ struct Notice {
     std::string_view error;
     // Of both.
     std::optional<std::int64_t> amount;
+    std::string_view currency;
+    std::string_view transaction_id;
+    std::string_view other_transaction_id;
 };
 
 // By a gateway that is kept. What throws (memory) is a notice that cannot be judged.

@@ -2,7 +2,6 @@
 
 #include <cctype>
 #include <cerrno>
-#include <cstdio>
 #include <cstring>
 
 #include "pg/encoding.h"
@@ -101,8 +100,10 @@ void judge_options(GatewayConfig* config) {
     bridge::Problem problem = {};
     if (config->hindrance == nullptr &&
         !bridge::check_options(config->driver_options(), &problem)) {
-        config->unusable = psprintf("server \"%s\", option %s: %s %s", config->name, problem.option,
-                                    problem.detail, problem.hint);
+        const char* words = psprintf("server \"%s\", option %s: %s %s", config->name,
+                                     problem.option, problem.detail, problem.hint);
+        (problem.out_of_memory ? config->hindrance : config->unusable) = words;
+        config->options_unusable = !problem.out_of_memory;
     }
 }
 
@@ -215,21 +216,22 @@ core::GatewayTraits gateway_traits(const char* name) {
 }
 
 char* read_secret_file(const char* path, const char** why_not) {
-    FILE* file = AllocateFile(path, "r");
-    if (file == nullptr) {
+    // Not blocking: a pipe would hang the worker, and DROP DATABASE with it.
+    const int file = OpenTransientFile(path, O_RDONLY | O_NONBLOCK);
+    struct stat status = {};
+    if (file < 0 || fstat(file, &status) != 0) {
         *why_not = psprintf("the file \"%s\" cannot be read: %s", path, strerror(errno));
         return nullptr;
     }
     char* content = static_cast<char*>(palloc(max_secret_file_bytes + 1));
-    // Unbuffered, or the C library keeps a copy of the secret.
-    (void)setvbuf(file, nullptr, _IONBF, 0);
-    std::size_t length = std::fread(content, 1, max_secret_file_bytes, file);
-    const bool whole = std::ferror(file) == 0 && std::fgetc(file) == EOF;
-    FreeFile(file);
-    if (!whole) {
+    const bool fits = S_ISREG(status.st_mode) && status.st_size <= max_secret_file_bytes;
+    const ssize_t bytes = fits ? read(file, content, max_secret_file_bytes) : -1;
+    CloseTransientFile(file);
+    if (bytes < 0 || bytes != status.st_size) {
         *why_not = psprintf("the file \"%s\" cannot be read whole", path);
         return nullptr;
     }
+    auto length = static_cast<std::size_t>(bytes);
     while (length > 0 && std::isspace(static_cast<unsigned char>(content[length - 1])) != 0) {
         --length;
     }

@@ -29,6 +29,9 @@ struct GatewayConfig {
     // Null: it may be used. Otherwise why it never may as things are set up: its refunds need a
     // person.
     const char* unusable;
+    // Whether `unusable` is about its options: they may be on their way (a file that is being
+    // written, a user mapping in the next transaction).
+    bool options_unusable;
     // Null: it can be used. Otherwise why not at present (a file that cannot be read): its refunds
     // wait.
     const char* hindrance;

@@ -27,26 +27,35 @@ Statement select_queue_gateways = {
 Statement select_of_gateway = {
     "SELECT r.refund_no, r.payment_id, p.order_id FROM {s}.t_refund r"
     " JOIN {s}.t_order_pay p ON p.id = r.payment_id"
-    " WHERE r.gateway = $1 AND r.status IN (0, 150, 200) AND r.lease_owner IS NULL LIMIT $2",
-    2,
-    {TEXTOID, INT8OID}};
+    " WHERE r.gateway = $1 AND r.status IN (0, 150, 200) AND (r.status = 0 OR $3)"
+    " AND r.lease_owner IS NULL LIMIT $2",
+    3,
+    {TEXTOID, INT8OID, BOOLOID}};
 
-bool is_usable(const GatewayConfig* gateways, int gateway_count, std::string_view name) {
-    return std::any_of(gateways, gateways + gateway_count, [=](const GatewayConfig& gateway) {
-        return name == gateway.name && gateway.unusable == nullptr;
-    });
-}
+struct Unreachable {
+    const char* gateway;
+    const char* reason;
+    // Only its options are unusable: what it has been sent, or accepted, waits for them to be put
+    // right, since it can still be asked about then.
+    bool may_come_back;
+};
 
-const char* why_unreachable(const GatewayConfig* gateways, int gateway_count, const char* name) {
+// The gateway of this name when it cannot be used; false: it can, or only not at present.
+bool is_unreachable(const GatewayConfig* gateways, int gateway_count, const char* name,
+                    Unreachable* found) {
     for (int i = 0; i < gateway_count; ++i) {
-        if (std::strcmp(gateways[i].name, name) == 0) {
-            return gateways[i].unusable;
+        const GatewayConfig& gateway = gateways[i];
+        if (std::strcmp(gateway.name, name) == 0) {
+            *found = {name, gateway.unusable, gateway.options_unusable};
+            return gateway.unusable != nullptr;
         }
     }
-    return psprintf(
-        "there is no server \"%s\": refund by hand and call refund_resolve, or create the "
-        "server and call refund_retry",
-        name);
+    *found = {name,
+              psprintf("there is no server \"%s\": refund by hand and call refund_resolve, or "
+                       "create the server and call refund_retry",
+                       name),
+              false};
+    return true;
 }
 
 bool give_up(const char* schema, std::string_view refund_no, std::string_view payment_id,
@@ -67,9 +76,11 @@ bool give_up(const char* schema, std::string_view refund_no, std::string_view pa
     return true;
 }
 
-int give_up_gateway(const char* schema, const char* name, const char* reason, int limit) {
+int give_up_gateway(const char* schema, const Unreachable& gateway, int limit) {
     Parameters parameters;
-    parameters.add(name).add(static_cast<std::int64_t>(limit));
+    parameters.add(gateway.gateway)
+        .add(static_cast<std::int64_t>(limit))
+        .add(!gateway.may_come_back);
     const std::uint64_t rows = run(select_of_gateway, schema, parameters);
     SPITupleTable* found = SPI_tuptable;
     int given_up = 0;
@@ -78,7 +89,7 @@ int give_up_gateway(const char* schema, const char* name, const char* reason, in
         bool ended = false;
         const bool done = run_alone([&] {
             ended = give_up(schema, text_column(row, 1), text_column(row, 2), text_column(row, 3),
-                            reason);
+                            gateway.reason);
         });
         given_up += done && ended ? 1 : 0;
     }
@@ -95,13 +106,11 @@ int give_up_unreachable(const char* schema, const GatewayConfig* gateways, int g
     int given_up = 0;
     for (std::uint64_t row = 0; row < rows && given_up < settings.batch_size; ++row) {
         SPI_tuptable = found;
-        const std::string_view gateway = text_column(row, 1);
-        if (is_usable(gateways, gateway_count, gateway)) {
-            continue;
+        const std::string_view name = text_column(row, 1);
+        Unreachable gateway = {};
+        if (is_unreachable(gateways, gateway_count, pnstrdup(name.data(), name.size()), &gateway)) {
+            given_up += give_up_gateway(schema, gateway, settings.batch_size - given_up);
         }
-        const char* name = pnstrdup(gateway.data(), gateway.size());
-        given_up += give_up_gateway(schema, name, why_unreachable(gateways, gateway_count, name),
-                                    settings.batch_size - given_up);
     }
     SPI_finish();
     return given_up;

@@ -41,8 +41,11 @@ struct Rows {
     PaymentRow payment;
 };
 
+// Before money has arrived the payment's gateway counts, afterwards the one that it came through.
 bool is_other_gateway(const Callback& callback, const PaymentRow& payment) {
-    return callback.gateway && *callback.gateway != payment.gateway;
+    return callback.gateway &&
+           *callback.gateway !=
+               (core::has_succeeded(payment.status) ? payment.arrived_through() : payment.gateway);
 }
 
 void read_rows(const char* schema, std::string_view order_id, std::string_view payment_id,
@@ -75,8 +78,17 @@ const char* attention_words(core::AttentionReason reason, const Rows& rows,
         case core::AttentionReason::none:
             break;
         case core::AttentionReason::second_transaction: {
-            const std::string_view first = payment.transaction_id.value_or("");
-            const std::string_view second = news.transaction_id.value_or("");
+            const std::string_view first = payment.transaction_id.value_or("no number");
+            const std::string_view second = news.transaction_id.value_or("no number");
+            if (is_other_gateway(callback, payment)) {
+                const std::string_view through = payment.arrived_through();
+                return psprintf("conflict: paid through %.*s (%.*s) and again through %.*s (%.*s)",
+                                static_cast<int>(through.size()), through.data(),
+                                static_cast<int>(first.size()), first.data(),
+                                static_cast<int>(callback.gateway->size()),
+                                callback.gateway->data(), static_cast<int>(second.size()),
+                                second.data());
+            }
             return psprintf("conflict: paid as transaction %.*s and again as %.*s",
                             static_cast<int>(first.size()), first.data(),
                             static_cast<int>(second.size()), second.data());

@@ -102,6 +102,11 @@ void log_reason(const char* what, const char* gateway, std::string_view why) {
              errdetail_log("%.*s", static_cast<int>(why.size()), why.data()), errhidestmt(true)));
 }
 
+const char* foreign_copy(std::string_view utf8) {
+    const std::string_view text = foreign_text(utf8);
+    return pnstrdup(text.data(), text.size());
+}
+
 NoticeResult cannot_judge(const char* gateway, std::string_view why) {
     ereport(WARNING,
             (errmsg("a notification for gateway \"%s\" could not be judged", gateway),
@@ -134,6 +139,18 @@ NoticeResult take_error(const char* gateway, MemoryContext context) {
                       errdetail("The gateway is asked to repeat it."),
                       error->hint != nullptr ? errhint("%s", error->hint) : 0));
     return {core::ReplyKind::failed, "error"};
+}
+
+// Copies of the texts: a trigger of the application may call pay_notify itself, and the bridge
+// keeps the last notice only.
+bridge::Notice own_copy(const bridge::Notice& notice) {
+    bridge::Notice own = notice;
+    for (std::string_view* text :
+         {&own.why, &own.content, &own.payment_id, &own.currency, &own.transaction_id,
+          &own.other_transaction_id, &own.refund_no, &own.refund_id, &own.error}) {
+        *text = std::string_view(pnstrdup(text->data(), text->size()), text->size());
+    }
+    return own;
 }
 
 NoticeResult apply_alone(const char* schema, const char* gateway, const bridge::Notice& notice) {
@@ -172,7 +189,7 @@ NoticeResult process(const char* schema, const NoticeGateway& gateway, const Hea
     message.header_count = headers.count;
     message.body = to_utf8(body);
     message.now_unix_s = unix_seconds(GetCurrentTimestamp());
-    const bridge::Notice notice = bridge::read_notice(gateway.server, message);
+    const bridge::Notice notice = own_copy(bridge::read_notice(gateway.server, message));
     switch (notice.kind) {
         case core::NoticeKind::forged:
             log_reason("refused", gateway.name, foreign_text(notice.why));
@@ -180,6 +197,10 @@ NoticeResult process(const char* schema, const NoticeGateway& gateway, const Hea
         case core::NoticeKind::unusable:
             return cannot_judge(gateway.name, foreign_text(notice.why));
         case core::NoticeKind::ignored:
+            ereport(DEBUG1, (errmsg_internal("payonce: a notification for gateway \"%s\" was "
+                                             "ignored: %s",
+                                             gateway.name, foreign_copy(notice.why)),
+                             errhidestmt(true)));
             return {core::ReplyKind::accepted, "ignored"};
         case core::NoticeKind::payment:
         case core::NoticeKind::refund:

@@ -66,14 +66,15 @@ core::GatewayTraits traits_of(const Recoverer& recoverer, std::string_view gatew
     return {};
 }
 
-// True: the lease is ended.
-bool recover(const Recoverer& recoverer, std::string_view refund_no) {
+Recovery recover(const Recoverer& recoverer, std::string_view refund_no) {
     const char* schema = recoverer.schema;
     RefundRow refund;
-    const bool found = read_refund(schema, refund_no, RowLock::skip, &refund);
+    if (!read_refund(schema, refund_no, RowLock::skip, &refund)) {
+        return {0, true};
+    }
     const bool in_hand = refund.lease_owner || refund.status == core::RefundStatus::sending;
-    if (!found || !in_hand || is_in_hand(refund, recoverer.lease_owner)) {
-        return false;
+    if (!in_hand || is_in_hand(refund, recoverer.lease_owner)) {
+        return {};
     }
     const TimestampTz now = GetCurrentTransactionStartTimestamp();
     core::Moment moment;
@@ -85,34 +86,36 @@ bool recover(const Recoverer& recoverer, std::string_view refund_no) {
         Parameters parameters;
         parameters.add(refund.refund_no);
         write_row(clear_lease, schema, parameters);
-        return true;
+        return {1, false};
     }
     if (refund.attempts > 0) {
         record_loss(schema, refund);
     }
     write_refund_step(schema, refund, step, {}, now);
-    return true;
+    return {1, false};
 }
 
 }  // namespace
 
-int recover_lost_leases(const char* schema, std::int64_t lease_owner, const GatewayConfig* gateways,
-                        int gateway_count) {
+Recovery recover_lost_leases(const char* schema, std::int64_t lease_owner,
+                             const GatewayConfig* gateways, int gateway_count) {
     const Recoverer recoverer = {schema, lease_owner, gateways, gateway_count};
     SPI_connect();
     Parameters parameters;
     parameters.add(std::int64_t{max_leases});
     const std::uint64_t rows = run(select_leased, schema, parameters);
     SPITupleTable* found = SPI_tuptable;
-    int recovered = 0;
+    Recovery all;
     for (std::uint64_t row = 0; row < rows; ++row) {
         SPI_tuptable = found;
-        bool ended = false;
-        const bool done = run_alone([&] { ended = recover(recoverer, text_column(row, 1)); });
-        recovered += done && ended ? 1 : 0;
+        Recovery one;
+        if (run_alone([&] { one = recover(recoverer, text_column(row, 1)); })) {
+            all.ended += one.ended;
+            all.any_locked = all.any_locked || one.any_locked;
+        }
     }
     SPI_finish();
-    return recovered;
+    return all;
 }
 
 }  // namespace payonce::pg

@@ -8,10 +8,16 @@
 
 namespace payonce::pg {
 
+struct Recovery {
+    int ended = 0;
+    // Some are locked by a session that may let go of them at any time.
+    bool any_locked = false;
+};
+
 // Inside a transaction of the worker: ends every lease but of what this worker has in hand, since a
 // database never has two workers; and sending that a person set without a lease. The gateway will
-// be asked before anything is sent again. Returns how many were ended.
-int recover_lost_leases(const char* schema, std::int64_t lease_owner, const GatewayConfig* gateways,
-                        int gateway_count);
+// be asked before anything is sent again.
+Recovery recover_lost_leases(const char* schema, std::int64_t lease_owner,
+                             const GatewayConfig* gateways, int gateway_count);
 
 }  // namespace payonce::pg

@@ -22,7 +22,8 @@ constexpr int max_suffix_tries = 20;
 #define PAYONCE_REFUND_COLUMNS                                                          \
     "SELECT refund_no, payment_id, amount, reason, status, gateway, attempts,"          \
     " failed_attempts, retry_since, accepted_at, ask_first, number_dead, lease_owner, " \
-    "lease_until, updated_at, sent_at, key_sent_at, key_generation, when_unknown"       \
+    "lease_until, updated_at, sent_at, key_sent_at, key_generation, when_unknown,"      \
+    " gateway_refund_id"                                                                \
     " FROM {s}.t_refund WHERE refund_no = $1"
 #define PAYONCE_LOCK_WAIT " FOR NO KEY UPDATE"
 #define PAYONCE_LOCK_SKIP " FOR NO KEY UPDATE SKIP LOCKED"
@@ -160,6 +161,7 @@ bool read_refund(const char* schema, std::string_view refund_no, RowLock lock, R
     row->key_sent_at = optional_time_column(0, 17);
     row->key_generation = int_column(0, 18);
     row->when_unknown = core::when_unknown_of(text_column(0, 19));
+    row->gateway_refund_id = optional_text_column(0, 20);
     return true;
 }
 

@@ -66,6 +66,7 @@ struct RefundRow {
     std::optional<TimestampTz> key_sent_at;
     int key_generation = 1;
     core::WhenUnknown when_unknown = core::WhenUnknown::resend;
+    std::optional<std::string_view> gateway_refund_id;
     std::optional<std::int64_t> lease_owner;
     std::optional<TimestampTz> lease_until;
     TimestampTz updated_at = 0;

@@ -252,8 +252,14 @@ void check_driver_options(const core::Driver& driver, List* options, core::Optio
         }
     }
     bridge::Problem problem = {};
-    if (readable && !bridge::check_options({&driver, given, count}, &problem) &&
-        is_of_scope(driver, problem.option, scope)) {
+    if (!readable || bridge::check_options({&driver, given, count}, &problem)) {
+        return;
+    }
+    if (problem.out_of_memory) {
+        ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory"),
+                        errdetail("The options could not be checked."), errhidestmt(true)));
+    }
+    if (is_of_scope(driver, problem.option, scope)) {
         report_value(problem.option, problem.detail, problem.hint);
     }
 }

@@ -8,6 +8,7 @@
 #include "core/refund.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "pg/apply.h"
 #include "pg/claim.h"
@@ -33,6 +34,7 @@ constexpr int quick_failure_ms = 10'000;  // a worker that ended within this wai
 constexpr int restart_delay_long_ms = 5'000;
 constexpr int locked_retry_ms = 20;
 constexpr int max_locked_retry_shift = 6;
+constexpr int locked_lease_retry_ms = 1'000;  // a sweep looks at all that is in flight
 constexpr int failed_retry_ms = 1'000;
 constexpr int max_failed_retry_shift = 6;
 constexpr int max_record_failures = 10;
@@ -40,6 +42,9 @@ constexpr int standby_check_ms = 50;
 constexpr int max_unsent_ms = 5'000;  // well within the lease's margin
 constexpr int one_by_one_s = 60;      // after a claim that failed
 constexpr int config_max_age_s = 60;
+// For so long options that cannot be used may be on their way: a file that is being written, a user
+// mapping in the next transaction. A whole queue in attention would be a person's work for nothing.
+constexpr int option_grace_s = 10;
 
 // What one worker knows. Plain data in static memory: an ereport may leave any frame.
 struct Worker {
@@ -51,6 +56,7 @@ struct Worker {
     int gateway_count;
     bool config_stale;
     TimestampTz config_loaded_at;
+    TimestampTz doubtful_until;  // when options that could not be used are looked at again
     TimestampTz claim_at;        // when to look for due refunds next
     TimestampTz sweep_at;        // when to look for lost leases next
     int answers_awaited;         // more is due: look again after so many answers; 0: nothing is
@@ -263,11 +269,57 @@ void configure_engine() {
     }
 }
 
+// Since when a gateway's options cannot be used.
+struct Doubt {
+    NameData gateway;
+    TimestampTz since;  // 0: they can
+};
+
+Doubt& doubt_about(const char* gateway) {
+    static List* doubts = NIL;  // one for each gateway that ever had such options
+    ListCell* cell = nullptr;
+    foreach (cell, doubts) {
+        auto* known = static_cast<Doubt*>(lfirst(cell));
+        if (std::strcmp(NameStr(known->gateway), gateway) == 0) {
+            return *known;
+        }
+    }
+    const MemoryContext previous = MemoryContextSwitchTo(TopMemoryContext);
+    auto* doubt = static_cast<Doubt*>(palloc0(sizeof(Doubt)));
+    namestrcpy(&doubt->gateway, gateway);
+    doubts = lappend(doubts, doubt);
+    MemoryContextSwitchTo(previous);
+    return *doubt;
+}
+
+// Refunds of a gateway whose options have just become unusable wait a moment before they go to
+// attention.
+void give_options_time(TimestampTz now) {
+    worker.doubtful_until = 0;
+    for (int i = 0; i < worker.gateway_count; ++i) {
+        GatewayConfig& config = worker.gateways[i];
+        Doubt& doubt = doubt_about(config.name);
+        if (!config.options_unusable) {
+            doubt.since = 0;
+            continue;
+        }
+        doubt.since = doubt.since == 0 || doubt.since > now ? now : doubt.since;
+        const TimestampTz end = TimestampTzPlusMilliseconds(doubt.since, option_grace_s * 1000);
+        if (now < end) {
+            config.hindrance = config.unusable;
+            config.unusable = nullptr;
+            worker.doubtful_until =
+                worker.doubtful_until == 0 ? end : std::min(worker.doubtful_until, end);
+        }
+    }
+}
+
 // Inside a transaction. Catalog changes mark the configuration stale; files of secrets are read
 // again every minute.
 void load_config() {
     const TimestampTz now = GetCurrentTimestamp();
-    if (!worker.config_stale &&
+    const bool doubtful = worker.doubtful_until != 0 && worker.doubtful_until <= now;
+    if (!worker.config_stale && !doubtful &&
         !TimestampDifferenceExceeds(worker.config_loaded_at, now, config_max_age_s * 1000)) {
         return;
     }
@@ -278,6 +330,7 @@ void load_config() {
     int count = 0;
     worker.gateways = load_gateways(worker_role(), &count);
     worker.gateway_count = count;
+    give_options_time(now);
     configure_engine();
     MemoryContextSwitchTo(previous);
     worker.config_loaded_at = now;
@@ -564,10 +617,12 @@ void claim_in_transaction(List** calls) {
         load_config();
         const MemoryContext transaction_context = MemoryContextSwitchTo(worker.cycle_context);
         if (worker.sweep_at <= now) {
-            const int recovered = recover_lost_leases(schema, worker.lease_owner, worker.gateways,
-                                                      worker.gateway_count);
-            worker.sweep_at = next_sweep;
-            if (recovered > 0) {
+            const Recovery recovered = recover_lost_leases(schema, worker.lease_owner,
+                                                           worker.gateways, worker.gateway_count);
+            worker.sweep_at = recovered.any_locked
+                                  ? TimestampTzPlusMilliseconds(now, locked_lease_retry_ms)
+                                  : next_sweep;
+            if (recovered.ended > 0) {
                 // Claimed in a transaction of its own: a second change of a row in one transaction
                 // checks its foreign key, and so waits for who has locked the payment.
                 MemoryContextSwitchTo(transaction_context);
@@ -582,7 +637,10 @@ void claim_in_transaction(List** calls) {
                   now < worker.one_by_one_until, calls);
         MemoryContextSwitchTo(transaction_context);
         worker.answers_awaited = result.answers_awaited;
-        worker.claim_at = given_up > 0 ? now : std::min(next_sweep, result.next_due);
+        worker.claim_at = given_up > 0 ? now : std::min(worker.sweep_at, result.next_due);
+        if (worker.doubtful_until != 0) {
+            worker.claim_at = std::min(worker.claim_at, worker.doubtful_until);
+        }
     } else {
         // A restored copy that is activated begins with the leases that the original held.
         worker.sweep_at = 0;

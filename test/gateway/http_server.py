@@ -201,6 +201,8 @@ class Connection(asyncio.Protocol):
 
     def reset(self) -> None:
         """Ends the connection with a RST; what was not sent yet is lost."""
+        if self.is_closed:  # the client was quicker, and its socket is gone
+            return
         linger_for_0_s = struct.pack("ii", 1, 0)
         client = self._transport.get_extra_info("socket")
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger_for_0_s)

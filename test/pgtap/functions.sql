@@ -28,8 +28,11 @@ SELECT results_eq(
      'paid_currency text DEFAULT NULL, transaction_id text DEFAULT NULL', 'boolean', 'v', true, false, 'u'),
     ('pay_callback_outcome', 'out_order_no text, pay_success boolean, paid_amount bigint DEFAULT NULL, '
      'paid_currency text DEFAULT NULL, transaction_id text DEFAULT NULL', 'text', 'v', true, false, 'u'),
+    ('pay_notify', 'gateway text, headers jsonb, body text, OUT http_status integer, OUT content_type text, '
+     'OUT body text, OUT outcome text', 'record', 'v', true, false, 'u'),
     ('payment_resolve', 'payment_id text, action text, note text', 'text', 'v', true, false, 'u'),
     ('payonce_activate', '', 'void', 'v', true, false, 'u'),
+    ('payonce_alipay_validator', 'options text[], catalog oid', 'void', 'v', false, true, 'u'),
     ('payonce_check', '', 'TABLE(kind text, id text, detail text)', 's', true, false, 'u'),
     ('payonce_dispatch_blocked_by', '', 'text', 's', true, false, 'u'),
     ('payonce_gateway_blocked_by', 'gateway text', 'text', 's', true, true, 'u'),
@@ -38,6 +41,8 @@ SELECT results_eq(
      'OUT latency_avg_ms double precision, OUT latency_max_ms double precision, '
      'OUT last_answer_at timestamp with time zone', 'SETOF record', 'v', false, false, 'u'),
     ('payonce_http_validator', 'options text[], catalog oid', 'void', 'v', false, true, 'u'),
+    ('payonce_stripe_validator', 'options text[], catalog oid', 'void', 'v', false, true, 'u'),
+    ('payonce_wechat_validator', 'options text[], catalog oid', 'void', 'v', false, true, 'u'),
     ('payonce_worker_stats', 'OUT pid integer, OUT state text, OUT role text, OUT started_at timestamp with time zone, '
      'OUT claimed bigint, OUT applied bigint, OUT in_flight integer, OUT kept integer, OUT last_error text',
      'SETOF record', 'v', false, false, 'u'),

@@ -30,15 +30,17 @@ SELECT c.oid, c.oid::regclass::text COLLATE "default" AS name, c.relkind, c.relo
 FROM member m JOIN pg_class c ON c.oid = m.objid WHERE m.classid = 'pg_class'::regclass;
 
 -- PUBLIC.
-SELECT cmp_ok(count(*), '>=', 22::bigint, 'there are functions to look at') FROM member_function;
+SELECT cmp_ok(count(*), '>=', 26::bigint, 'there are functions to look at') FROM member_function;
 SELECT is(has_function_privilege('public', oid, 'EXECUTE'), false, 'PUBLIC may not execute ' || signature)
 FROM member_function ORDER BY signature;
 SELECT is(has_table_privilege('public', oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER')
           OR has_any_column_privilege('public', oid, 'SELECT, INSERT, UPDATE, REFERENCES'), false,
           'PUBLIC may do nothing with ' || name)
 FROM member_table ORDER BY name;
-SELECT is(has_foreign_data_wrapper_privilege('public', objid, 'USAGE'), false, 'PUBLIC may make no server')
-FROM member WHERE classid = 'pg_foreign_data_wrapper'::regclass;
+SELECT is(has_foreign_data_wrapper_privilege('public', w.oid, 'USAGE'), false, 'PUBLIC may make no server of ' || fdwname)
+FROM member JOIN pg_foreign_data_wrapper w ON w.oid = objid
+WHERE classid = 'pg_foreign_data_wrapper'::regclass ORDER BY fdwname;
+SELECT is(count(*), 4::bigint, 'of none of the four') FROM member WHERE classid = 'pg_foreign_data_wrapper'::regclass;
 
 -- Who else was granted something: monitoring, and nobody more.
 SELECT set_eq(
@@ -58,7 +60,7 @@ SELECT is(proconfig, ARRAY['search_path=pg_catalog, pg_temp'], 'search_path is p
 FROM member_function WHERE prosecdef ORDER BY signature;
 SELECT set_eq(
     $$SELECT name FROM member_function WHERE prosecdef$$,
-    $$VALUES ('order_close'), ('pay_callback'), ('pay_callback_outcome'), ('payment_resolve'), ('payonce_activate'),
+    $$VALUES ('order_close'), ('pay_callback'), ('pay_callback_outcome'), ('pay_notify'), ('payment_resolve'), ('payonce_activate'),
              ('payonce_check'), ('payonce_dispatch_blocked_by'), ('payonce_gateway_blocked_by'),
              ('payonce_refund_complete'), ('payonce_refund_reserve'), ('refund_callback'), ('refund_request'),
              ('refund_resolve'), ('refund_retry')$$, 'these run with the rights of their owner');

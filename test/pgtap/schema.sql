@@ -8,7 +8,7 @@ CREATE EXTENSION IF NOT EXISTS payonce;
 SELECT set_config('search_path', string_agg(DISTINCT quote_ident(n.nspname), ', '), true) AS path
 FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
 WHERE e.extname IN ('pgtap', 'payonce') \gset
-SELECT plan(23);
+SELECT no_plan();
 
 CREATE TEMP VIEW member AS
 SELECT d.classid, d.objid FROM pg_depend d
@@ -57,6 +57,7 @@ SELECT results_eq($$SELECT * FROM pg_temp.columns('t_order_pay')$$, $$VALUES
     ('transaction_id', 'text', false, NULL, 'C'),
     ('paid_amount', 'bigint', false, NULL, NULL),
     ('paid_currency', 'text', false, NULL, 'C'),
+    ('paid_gateway', 'text', false, NULL, 'C'),
     ('refund_reserved', 'bigint', true, '0', NULL),
     ('attention', 'text', false, NULL, 'default'),
     ('note', 'text', false, NULL, 'default'),
@@ -74,7 +75,12 @@ SELECT results_eq($$SELECT * FROM pg_temp.columns('t_refund')$$, $$VALUES
     ('next_attempt_at', 'timestamp with time zone', true, 'now()', NULL),
     ('retry_since', 'timestamp with time zone', false, NULL, NULL),
     ('accepted_at', 'timestamp with time zone', false, NULL, NULL),
+    ('sent_at', 'timestamp with time zone', false, NULL, NULL),
+    ('key_sent_at', 'timestamp with time zone', false, NULL, NULL),
+    ('key_generation', 'integer', true, '1', NULL),
+    ('window_from', 'timestamp with time zone', false, NULL, NULL),
     ('ask_first', 'boolean', true, 'false', NULL),
+    ('when_unknown', 'text', true, '''resend''::text', 'C'),
     ('number_dead', 'boolean', true, 'false', NULL),
     ('lease_owner', 'bigint', false, NULL, NULL),
     ('lease_until', 'timestamp with time zone', false, NULL, NULL),
@@ -101,6 +107,9 @@ SELECT results_eq($$SELECT * FROM pg_temp.columns('t_refund_attempt')$$, $$VALUE
 SELECT results_eq($$SELECT * FROM pg_temp.columns('t_stray_notification')$$, $$VALUES
     ('received_at', 'timestamp with time zone', true, 'now()', NULL),
     ('gateway', 'text', true, NULL, 'C'),
+    ('kind', 'text', true, '''payment''::text', 'C'),
+    ('number', 'text', true, '''''::text', 'C'),
+    ('gateway_number', 'text', true, '''''::text', 'C'),
     ('body', 'text', true, NULL, 'default'),
     ('note', 'text', false, NULL, 'default'),
     ('handled_at', 'timestamp with time zone', false, NULL, NULL)$$, 'columns of t_stray_notification');
@@ -134,6 +143,7 @@ SELECT results_eq(
              ('t_order_pay t_order_pay_id_form'),
              ('t_order_pay t_order_pay_order_id_fkey FOREIGN KEY (order_id) REFERENCES t_order(id)'),
              ('t_order_pay t_order_pay_paid_amount_positive'),
+             ('t_order_pay t_order_pay_paid_gateway_length'),
              ('t_order_pay t_order_pay_pkey PRIMARY KEY (id)'),
              ('t_order_pay t_order_pay_price_positive'),
              ('t_order_pay t_order_pay_refund_reserved_bound'),
@@ -143,12 +153,15 @@ SELECT results_eq(
              ('t_refund t_refund_amount_positive'),
              ('t_refund t_refund_attempts_sign'),
              ('t_refund t_refund_failed_attempts_sign'),
+             ('t_refund t_refund_key_generation_positive'),
              ('t_refund t_refund_payment_id_fkey FOREIGN KEY (payment_id) REFERENCES t_order_pay(id)'),
              ('t_refund t_refund_pkey PRIMARY KEY (refund_no)'),
              ('t_refund t_refund_reason_known'),
              ('t_refund t_refund_refund_no_length'),
              ('t_refund t_refund_status_known'),
-             ('t_refund_attempt t_refund_attempt_call_known')$$, 'keys and CHECKs');
+             ('t_refund t_refund_when_unknown_known'),
+             ('t_refund_attempt t_refund_attempt_call_known'),
+             ('t_stray_notification t_stray_notification_kind_known')$$, 'keys and CHECKs');
 SELECT is_empty($$SELECT c.conname FROM pg_constraint c JOIN member_table t ON t.oid = c.conrelid
                   WHERE NOT c.convalidated OR c.condeferrable$$, 'all of them valid, none deferrable');
 
@@ -161,6 +174,7 @@ SELECT results_eq(
     $$VALUES ('t_order_pay_attention (updated_at) where status = 500 OR attention IS NOT NULL'),
              ('t_order_pay_one_winner unique (order_id) where status = 100'),
              ('t_order_pay_order_id (order_id)'),
+             ('t_order_pay_payment_intent (transaction_id) where transaction_id ^@ ''pi_''::text'),
              ('t_order_pay_pkey unique (id)'),
              ('t_order_pkey unique (id)'),
              ('t_refund_attempt_refund_no (refund_no, attempt)'),
@@ -169,7 +183,53 @@ SELECT results_eq(
              ('t_refund_payment_id (payment_id)'),
              ('t_refund_pkey unique (refund_no)'),
              ('t_refund_unsettled (gateway, next_attempt_at) where status = ANY (ARRAY[0, 100, 150, 200])'),
+             ('t_refund_window (gateway, window_from) where status = ANY (ARRAY[0, 100, 150, 200])'),
+             ('t_stray_notification_once unique (gateway, kind, number, gateway_number) '
+              'where number <> ::text OR gateway_number <> ::text'),
              ('t_stray_notification_open (received_at) where handled_at IS NULL')$$, 'indexes');
+
+-- What the new columns refuse, and what a row that says nothing of them becomes.
+CREATE TEMP TABLE refused_value (statement text, sqlstate text, message text);
+INSERT INTO refused_value VALUES
+    ($$UPDATE t_order_pay SET paid_gateway = '' WHERE id = 'tap-1'$$, '23514', 't_order_pay_paid_gateway_length'),
+    ($$UPDATE t_order_pay SET paid_gateway = repeat('x', 64) WHERE id = 'tap-1'$$, '23514',
+     't_order_pay_paid_gateway_length'),
+    ($$INSERT INTO t_refund (refund_no, payment_id, amount, reason, key_generation)
+       VALUES ('tap-1-R1', 'tap-1', 1, 'request', 0)$$, '23514', 't_refund_key_generation_positive'),
+    ($$INSERT INTO t_refund (refund_no, payment_id, amount, reason, when_unknown)
+       VALUES ('tap-1-R1', 'tap-1', 1, 'request', 'forget')$$, '23514', 't_refund_when_unknown_known'),
+    ($$INSERT INTO t_stray_notification (gateway, kind, body) VALUES ('g', 'order', '{}')$$, '23514',
+     't_stray_notification_kind_known');
+SELECT throws_like(statement, '%' || message || '%', message) FROM refused_value ORDER BY statement;
+SELECT lives_ok($$INSERT INTO t_refund (refund_no, payment_id, amount, reason)
+                  VALUES ('tap-1-R1', 'tap-1', 1, 'request')$$, 'a refund needs four columns');
+SELECT results_eq($$SELECT gateway COLLATE "default", window_from, key_generation, when_unknown COLLATE "default",
+                           sent_at, key_sent_at FROM t_refund WHERE refund_no = 'tap-1-R1'$$,
+                  $$SELECT 'manual', created_at, 1, 'resend', NULL::timestamptz, NULL::timestamptz
+                    FROM t_order_pay WHERE id = 'tap-1'$$,
+                  'and takes its payment''s gateway and the beginning of its refund window');
+SELECT lives_ok($$INSERT INTO t_refund (refund_no, payment_id, amount, reason, gateway, window_from)
+                  VALUES ('tap-1-R2', 'tap-1', 1, 'request', 'elsewhere', '2020-01-01 00:00Z')$$,
+                'a dump says both');
+SELECT results_eq($$SELECT gateway COLLATE "default", window_from FROM t_refund WHERE refund_no = 'tap-1-R2'$$,
+                  $$VALUES ('elsewhere', '2020-01-01 00:00Z'::timestamptz)$$, 'which stay as they are');
+SELECT lives_ok($$INSERT INTO t_refund (refund_no, payment_id, amount, reason, gateway)
+                  VALUES ('tap-1-R3', 'tap-1', 1, 'request', 'elsewhere')$$, 'one of the two may be said');
+SELECT results_eq($$SELECT gateway COLLATE "default", window_from FROM t_refund WHERE refund_no = 'tap-1-R3'$$,
+                  $$SELECT 'elsewhere', created_at FROM t_order_pay WHERE id = 'tap-1'$$,
+                  'and only the other is filled in');
+UPDATE t_order_pay SET paid_gateway = 'the_other_way' WHERE id = 'tap-1';
+INSERT INTO t_refund (refund_no, payment_id, amount, reason) VALUES ('tap-1-R4', 'tap-1', 1, 'request');
+SELECT is(gateway, 'the_other_way', 'money goes back the way it came')
+FROM t_refund WHERE refund_no = 'tap-1-R4';
+
+-- A stray notification is kept once; one that names nothing, each time.
+SELECT lives_ok($$INSERT INTO t_stray_notification (gateway, kind, number, gateway_number, body) VALUES
+                      ('g', 'payment', 'p', 't', '{}'), ('g', 'refund', 'p', 't', '{}'), ('h', 'payment', 'p', 't', '{}'),
+                      ('g', 'payment', 'p', '', '{}'), ('g', 'payment', '', 't', '{}'), ('g', 'payment', 'p', 'u', '{}'),
+                      ('g', 'payment', '', '', '{}'), ('g', 'payment', '', '', '{}')$$, 'stray notifications');
+SELECT throws_ok($$INSERT INTO t_stray_notification (gateway, number, gateway_number, body)
+                   VALUES ('g', 'p', 't', 'in other words')$$, '23505', NULL, 'but not the same one twice');
 
 -- Type bits of pg_trigger: 1 row, 2 before, 4 insert, 8 delete, 16 update, 32 truncate.
 SELECT results_eq(
@@ -189,6 +249,26 @@ SELECT results_eq(
              ('t_refund payonce_status_guard', 'payonce_status_guard', 1+16, 'O'),
              ('t_refund_attempt payonce_append_only', 'payonce_append_only', 1+2+8+16, 'O'),
              ('t_refund_attempt payonce_append_only_truncate', 'payonce_append_only', 2+32, 'O')$$, 'triggers');
+
+-- Where a trigger is not needed it does not fire: of an update on the hot path only the guards are left.
+SELECT results_eq(
+    $$SELECT t.relname || ' ' || g.tgname COLLATE "default",
+             (regexp_match(pg_get_triggerdef(g.oid, true), 'WHEN \((.*)\) EXECUTE'))[1]
+      FROM pg_trigger g JOIN member_table t ON t.oid = g.tgrelid WHERE NOT g.tgisinternal AND g.tgqual IS NOT NULL
+      ORDER BY (t.relname || ' ' || g.tgname) COLLATE "C"$$,
+    $$VALUES ('t_order payonce_status_guard', 'old.status IS DISTINCT FROM new.status'),
+             ('t_order_pay payonce_status_guard', 'old.status IS DISTINCT FROM new.status'),
+             ('t_refund payonce_refund_complete', 'new.gateway IS NULL OR new.window_from IS NULL'),
+             ('t_refund payonce_refund_fixed', 'old.attempts > 0 AND (old.refund_no IS DISTINCT FROM new.refund_no'
+              ' OR old.payment_id IS DISTINCT FROM new.payment_id OR old.amount IS DISTINCT FROM new.amount'
+              ' OR old.gateway IS DISTINCT FROM new.gateway)'),
+             ('t_refund payonce_refund_reserve_change', 'old.amount IS DISTINCT FROM new.amount'
+              ' OR old.payment_id IS DISTINCT FROM new.payment_id'
+              ' OR (old.status = 400) IS DISTINCT FROM (new.status = 400)'),
+             ('t_refund payonce_refund_wake', 'new.status = 0'
+              ' OR (new.status = ANY (ARRAY[150, 200])) AND new.next_attempt_at <= now()'),
+             ('t_refund payonce_status_guard', 'old.status IS DISTINCT FROM new.status')$$,
+    'when the triggers fire');
 
 -- COMMENT on every object.
 SELECT cmp_ok((SELECT count(*) FROM member)::integer, '>=', 30, 'the extension has members to look at');

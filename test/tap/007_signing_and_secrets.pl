@@ -48,7 +48,8 @@ sub write_file
 # --- A gateway that wants a token and signatures
 
 my $strict = Payonce::Gateway->new('strict',
-	options => [ '--bearer-token', $token, '--signing-secret', $secret ]);
+	options => [ '--bearer-token', $token, '--signing-secret', $secret ],
+	provokes => [ 'bearer_failures', 'signature_failures' ]);
 $server->add_gateway($strict);
 map_user('strict', bearer_token => $token, signing_secret => $secret);
 # The answer is dropped, so that a query has to be signed too.

@@ -143,7 +143,7 @@ my %wechat_expected = (
 	refund_success => ["refunded|$wechat_ok", '200 / 300 200 / 0'],
 	refund_abnormal => ["refund_failed|$wechat_ok", '500 / 500 200 / 0'],
 	refund_closed => ["refund_failed|$wechat_ok", '500 / 500 200 / 0'],
-	refund_amount_mismatch => ["mismatch|$wechat_ok", '200 / 200 200 / 0'],
+	refund_amount_mismatch => ["mismatch|$wechat_ok", '100 / 200 200 / 0'],
 );
 for my $vector (@{ read_vectors('wechat/verify_notifications.json')->{vectors} })
 {
@@ -220,7 +220,7 @@ my %stripe_expected = (
 	refund_pending => [ "already_processed|$stripe_ok", '100 / 200 200 / 0' ],
 	refund_hint => [ "ignored|$stripe_ok", '100 / 200 200 / 0' ],
 	not_paid => [ "ignored|$stripe_ok", '0 /  / 0' ],
-	unsupported_event => [ "ignored|$stripe_ok", '0 /  / 0' ],
+	unsupported_event => [ 'error|500|{"error":"try again"}', '0 /  / 0' ],
 	amount_mismatch => [ "mismatch|$stripe_ok", '500 /  / 0' ],
 	currency_mismatch => [ "mismatch|$stripe_ok", '500 /  / 0' ],
 );

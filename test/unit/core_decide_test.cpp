@@ -51,6 +51,7 @@ struct Case {
     Transaction transaction = Transaction::neither;
     Fit fit = Fit::equal;
     LatePolicy policy = LatePolicy::refund;
+    bool other_gateway = false;
 };
 
 std::ostream& operator<<(std::ostream& out, const Case& c) {
@@ -59,7 +60,8 @@ std::ostream& operator<<(std::ostream& out, const Case& c) {
                << ", amount #" << static_cast<int>(c.amount) << ", currency #"
                << static_cast<int>(c.currency) << ", transaction #"
                << static_cast<int>(c.transaction) << ", fit #" << static_cast<int>(c.fit)
-               << ", policy #" << static_cast<int>(c.policy);
+               << ", policy #" << static_cast<int>(c.policy)
+               << (c.other_gateway ? ", through another gateway" : "");
 }
 
 // `cases` times `values`: each case once for each value of one member.
@@ -86,7 +88,8 @@ const std::vector<Case>& every_case() {
         all = times(all, &Case::currency, every_currency);
         all = times(all, &Case::transaction, every_transaction);
         all = times(all, &Case::fit, every_fit);
-        return times(all, &Case::policy, every_policy);
+        all = times(all, &Case::policy, every_policy);
+        return times(all, &Case::other_gateway, std::array{false, true});
     }();
     return cases;
 }
@@ -126,6 +129,7 @@ PaymentNews news_of(const Case& c) {
     } else if (c.transaction == Transaction::different) {
         news.transaction_id = "4200002";
     }
+    news.other_gateway = c.other_gateway;
     return news;
 }
 
@@ -141,6 +145,7 @@ enum class NewsColumn {
     failure,
     success,
     success_under_another_transaction,
+    success_under_a_transaction_that_is_not_ours,
     success_of_another_amount_or_currency,
     success_but_not_the_orders_price_or_currency,
 };
@@ -148,6 +153,8 @@ enum class Fills { nothing, an_unknown_transaction_id, what_the_success_says };
 
 struct Row {
     const char* name = nullptr;
+    // The paragraph below the contract's table: news through another gateway than the payment's.
+    bool other_gateway = false;
     std::set<PaymentStatus> payment;
     OrderColumn order = OrderColumn::any;
     NewsColumn news = NewsColumn::any;
@@ -165,6 +172,37 @@ const std::set<PaymentStatus> succeeded = {PaymentStatus::paid, PaymentStatus::r
 const std::set<PaymentStatus> not_succeeded = {PaymentStatus::paying, PaymentStatus::failed};
 
 const std::vector<Row> table = {
+    {
+        .name = "conflict through another gateway",
+        .other_gateway = true,
+        .payment = succeeded,
+        .news = NewsColumn::success_under_a_transaction_that_is_not_ours,
+        .outcome = Outcome::conflict,
+        .attention = AttentionReason::second_transaction,
+    },
+    {
+        .name = "already succeeded, news through another gateway",
+        .other_gateway = true,
+        .payment = succeeded,
+        .outcome = Outcome::already_processed,
+    },
+    {
+        .name = "failure through another gateway",
+        .other_gateway = true,
+        .payment = not_succeeded,
+        .news = NewsColumn::failure,
+        .outcome = Outcome::already_processed,
+    },
+    {
+        .name = "it arrived through another gateway",
+        .other_gateway = true,
+        .payment = not_succeeded,
+        .news = NewsColumn::success,
+        .outcome = Outcome::mismatch,
+        .payment_status = PaymentStatus::attention,
+        .attention = AttentionReason::gateway_differs,
+        .fills = Fills::what_the_success_says,
+    },
     {
         .name = "conflict",
         .payment = succeeded,
@@ -279,6 +317,9 @@ bool fits(NewsColumn column, const Case& c) {
             return c.success;
         case NewsColumn::success_under_another_transaction:
             return c.success && c.transaction == Transaction::different;
+        case NewsColumn::success_under_a_transaction_that_is_not_ours:
+            // Only the same number proves that it is the same money: numbers are the gateways'.
+            return c.success && c.transaction != Transaction::same;
         case NewsColumn::success_of_another_amount_or_currency:
             return c.success && (c.amount == Amount::less || c.amount == Amount::more ||
                                  c.currency == Currency::another);
@@ -288,10 +329,13 @@ bool fits(NewsColumn column, const Case& c) {
     return false;
 }
 
+bool fits(const Row& row, const Case& c) {
+    return row.other_gateway == c.other_gateway && row.payment.contains(c.payment) &&
+           fits(row.order, c) && fits(row.news, c);
+}
+
 const Row& row_of(const Case& c) {
-    return *std::find_if(table.begin(), table.end(), [&](const Row& row) {
-        return row.payment.contains(c.payment) && fits(row.order, c) && fits(row.news, c);
-    });
+    return *std::find_if(table.begin(), table.end(), [&](const Row& row) { return fits(row, c); });
 }
 
 bool fills_transaction_id(const Row& row, const Case& c) {
@@ -313,14 +357,13 @@ bool fills_transaction_id(const Row& row, const Case& c) {
 TEST(DecideTable, HasARowForEveryCase) {
     std::set<std::string> used;
     for (const Case& c : every_case()) {
-        const bool covered = std::any_of(table.begin(), table.end(), [&](const Row& row) {
-            return row.payment.contains(c.payment) && fits(row.order, c) && fits(row.news, c);
-        });
+        const bool covered =
+            std::any_of(table.begin(), table.end(), [&](const Row& row) { return fits(row, c); });
         ASSERT_TRUE(covered) << c;
         used.insert(row_of(c).name);
     }
     EXPECT_EQ(used.size(), table.size()) << "a row that nothing reaches tests nothing";
-    EXPECT_EQ(every_case().size(), 6u * 3 * 2 * 4 * 3 * 5 * 3 * 3);
+    EXPECT_EQ(every_case().size(), 6u * 3 * 2 * 4 * 3 * 5 * 3 * 3 * 2);
 }
 
 TEST(DecideTable, DecidesEveryCase) {
@@ -403,6 +446,34 @@ TEST(DecideInvariant, AFailureNeverTouchesTheOrderOrMovesMoney) {
     }
 }
 
+TEST(DecideInvariant, AFailureThroughAnotherGatewayChangesNothing) {
+    for (const Case& c : every_case()) {
+        if (!c.success && c.other_gateway) {
+            ASSERT_EQ(decide_case(c).outcome, Outcome::already_processed) << c;
+            ASSERT_TRUE(decide_case(c).writes_nothing()) << c;
+            ASSERT_FALSE(decide_case(c).fill_paid_amount) << c;
+        }
+    }
+}
+
+// Nothing is sent back through a gateway by which it did not come, and no order is paid by it.
+TEST(DecideInvariant, SuccessThroughAnotherGatewayIsForAPerson) {
+    for (const Case& c : every_case()) {
+        if (!c.other_gateway) {
+            continue;
+        }
+        const Decision decision = decide_case(c);
+        ASSERT_FALSE(decision.refund) << c;
+        ASSERT_FALSE(decision.order_becomes_paid) << c;
+        ASSERT_TRUE(!decision.payment_status ||
+                    (decision.payment_status == PaymentStatus::attention &&
+                     decision.attention == AttentionReason::gateway_differs))
+            << c;
+        // Its number is another gateway's: one that is kept must not pass for the payment's own.
+        ASSERT_FALSE(has_succeeded(c.payment) && decision.fill_transaction_id) << c;
+    }
+}
+
 TEST(DecideInvariant, FirstSuccessIsNeverSilent) {
     for (const Case& c : every_case()) {
         if (!c.success || has_succeeded(c.payment)) {
@@ -438,9 +509,11 @@ TEST(DecideInvariant, TheSameNewsAgainChangesNothing) {
     for (const Case& c : every_case()) {
         OrderFacts order = order_of(c);
         PaymentFacts payment = payment_of(c);
-        const PaymentNews news = news_of(c);
+        PaymentNews news = news_of(c);
         const Decision first = decide(order, payment, news, c.policy);
         write(first, news, order, payment);
+        // Once its money has come through this gateway, it is no other.
+        news.other_gateway = news.other_gateway && !first.fill_paid_amount;
         const Decision second = decide(order, payment, news, c.policy);
         SCOPED_TRACE(testing::Message() << c);
         if (first.outcome == Outcome::conflict) {
@@ -618,6 +691,64 @@ TEST(Decide, SuccessUnderASecondTransactionIdIsAConflict) {
         EXPECT_FALSE(decision.payment_status);
         EXPECT_FALSE(decision.fill_transaction_id);
     }
+}
+
+TEST(Decide, SuccessThroughAnotherGatewayWaitsForAPersonWhateverTheOrder) {
+    for (const PaymentStatus payment : {PaymentStatus::paying, PaymentStatus::failed}) {
+        for (const OrderStatus order : every_order_status) {
+            const Decision decision = decide_case({.payment = payment,
+                                                   .order = order,
+                                                   .amount = Amount::equal,
+                                                   .currency = Currency::equal,
+                                                   .transaction = Transaction::only_theirs,
+                                                   .policy = LatePolicy::accept,
+                                                   .other_gateway = true});
+            EXPECT_EQ(decision.outcome, Outcome::mismatch);
+            EXPECT_EQ(decision.payment_status, PaymentStatus::attention);
+            EXPECT_EQ(decision.attention, AttentionReason::gateway_differs);
+            EXPECT_TRUE(decision.fill_transaction_id);
+            EXPECT_TRUE(decision.fill_paid_amount);
+            EXPECT_FALSE(decision.order_becomes_paid);
+            EXPECT_FALSE(decision.refund);
+        }
+    }
+}
+
+TEST(Decide, AnotherGatewayIsTheReasonBeforeAnotherAmount) {
+    EXPECT_EQ(decide_case({.amount = Amount::more, .other_gateway = true}).attention,
+              AttentionReason::gateway_differs);
+}
+
+TEST(Decide, SuccessThroughAnotherGatewayIsAConflictUnlessItsNumberIsOurs) {
+    for (const PaymentStatus status : succeeded) {
+        Case c{.payment = status, .order = OrderStatus::paid, .other_gateway = true};
+        for (const Transaction transaction : {Transaction::different, Transaction::only_theirs,
+                                              Transaction::only_ours, Transaction::neither}) {
+            c.transaction = transaction;
+            EXPECT_EQ(decide_case(c).outcome, Outcome::conflict) << c;
+            EXPECT_EQ(decide_case(c).attention, AttentionReason::second_transaction) << c;
+            EXPECT_FALSE(decide_case(c).fill_transaction_id) << c;
+        }
+        c.transaction = Transaction::same;
+        EXPECT_EQ(decide_case(c).outcome, Outcome::already_processed) << c;
+        EXPECT_TRUE(decide_case(c).writes_nothing()) << c;
+    }
+}
+
+// A PaymentIntent and its charge are the same money.
+TEST(Decide, TheGatewaysSecondNumberIsNoConflict) {
+    PaymentFacts payment;
+    payment.status = PaymentStatus::paid;
+    payment.transaction_id = "ch_9";
+    PaymentNews news;
+    news.success = true;
+    news.transaction_id = "pi_9";
+    EXPECT_EQ(decide({}, payment, news, LatePolicy::refund).outcome, Outcome::conflict);
+    news.other_transaction_id = "ch_8";
+    EXPECT_EQ(decide({}, payment, news, LatePolicy::refund).outcome, Outcome::conflict);
+    news.other_transaction_id = "ch_9";
+    EXPECT_EQ(decide({}, payment, news, LatePolicy::refund).outcome, Outcome::already_processed);
+    EXPECT_TRUE(decide({}, payment, news, LatePolicy::refund).writes_nothing());
 }
 
 TEST(OutcomeName, IsTheContracts) {

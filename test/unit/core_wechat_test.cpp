@@ -906,19 +906,26 @@ TEST(WechatNotice, APaymentIsReadWhole) {
 TEST(WechatNotice, EachTradeStateHasItsMeaning) {
     for (const auto& [state, success] :
          std::map<std::string, std::optional<bool>>{{"SUCCESS", true},
+                                                    {"REFUND", true},  // paid, and refunded since
                                                     {"PAYERROR", false},
                                                     {"CLOSED", false},
                                                     {"REVOKED", false},
                                                     {"NOTPAY", std::nullopt},
-                                                    {"USERPAYING", std::nullopt},
-                                                    {"REFUND", std::nullopt},
-                                                    {"success", std::nullopt},
-                                                    {"", std::nullopt}}) {
+                                                    {"USERPAYING", std::nullopt}}) {
         json content = payment_content();
         content["trade_state"] = state;
         const Notice notice = read_payment(content);
         EXPECT_EQ(notice.kind, success ? NoticeKind::payment : NoticeKind::ignored) << state;
         EXPECT_EQ(notice.payment.success, success.value_or(false)) << state;
+    }
+}
+
+// It may tell of money: not acknowledged, so that it comes again.
+TEST(WechatNotice, AnUnknownTradeStateIsNotAcknowledged) {
+    for (const char* state : {"success", "", "PAID"}) {
+        json content = payment_content();
+        content["trade_state"] = state;
+        EXPECT_EQ(read_payment(content).kind, NoticeKind::unusable) << state;
     }
 }
 

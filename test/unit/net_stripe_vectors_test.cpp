@@ -91,8 +91,9 @@ void check_business(const Notice& notice, const json& vector, const json& file) 
         check_refund(notice, Verdict::failed, file["refund"]);
     } else if (business == "refund_pending") {
         check_refund(notice, Verdict::processing, file["refund"]);
-    } else if (business == "refund_hint" || business == "not_paid" ||
-               business == "unsupported_event") {
+    } else if (business == "unsupported_event") {
+        EXPECT_EQ(notice.kind, NoticeKind::unusable);
+    } else if (business == "refund_hint" || business == "not_paid") {
         EXPECT_EQ(notice.kind, NoticeKind::ignored);
     } else if (json::parse(vector["body"].get<std::string>())["livemode"] == true) {
         EXPECT_EQ(notice.kind, NoticeKind::forged);

@@ -62,30 +62,45 @@ bool is_about_refund(const FormFields& fields) noexcept {
            (!refund_fee.empty() && fen_of_yuan(refund_fee) != 0);
 }
 
+// The field as it is; empty when it is longer than a number, or holds what clean_text() changes. A
+// number that was cut or mended could be another one's.
+std::string_view exact_number(const FormFields& fields, std::string_view name) {
+    const std::string_view number = form_value(fields, name);
+    const bool is_exact =
+        number.size() <= max_number_bytes && clean_text(number, max_number_bytes) == number;
+    return is_exact ? number : std::string_view();
+}
+
 // The amount in it is the trade's total so far, and it only comes where Alipay is set up to send
 // it: the query decides.
 Notice refund_notice(const FormFields& fields) {
-    const std::string_view refund_no = form_value(fields, "out_biz_no");
-    if (refund_no.empty()) {
-        return notice(NoticeKind::ignored, "a refund without out_biz_no");
-    }
     Notice made = notice(NoticeKind::refund, {});
     made.content = content_of(fields);
-    made.refund.refund_no = clean_text(refund_no, max_number_bytes);
+    // Empty: not a refund of payonce's, and yet money of one of its payments, perhaps.
+    made.refund.refund_no = exact_number(fields, "out_biz_no");
+    made.refund.transaction_id = exact_number(fields, "trade_no");
+    if (made.refund.refund_no.empty()) {
+        made.refund.refund_id = made.refund.transaction_id;
+    }
+    if (made.refund.refund_no.empty() && made.refund.refund_id.empty()) {
+        return notice(NoticeKind::forged, "it names no refund and no trade");
+    }
     made.refund.verdict = Verdict::unknown;
     return made;
 }
 
 Notice payment_notice(const FormFields& fields, bool success) {
-    const std::string_view payment_id = form_value(fields, "out_trade_no");
-    const std::string_view trade_no = form_value(fields, "trade_no");
-    if (payment_id.empty() && trade_no.empty()) {
-        return notice(NoticeKind::forged, "it names no trade");
+    const std::string_view payment_id = exact_number(fields, "out_trade_no");
+    const std::string_view trade_no = exact_number(fields, "trade_no");
+    const bool is_malformed = payment_id != form_value(fields, "out_trade_no") ||
+                              trade_no != form_value(fields, "trade_no");
+    if (is_malformed || (payment_id.empty() && trade_no.empty())) {
+        return notice(NoticeKind::forged, "it names no trade, or by a malformed number");
     }
     Notice made = notice(NoticeKind::payment, {});
     made.content = content_of(fields);
-    made.payment.payment_id = clean_text(payment_id, max_number_bytes);
-    made.payment.transaction_id = clean_text(trade_no, max_number_bytes);
+    made.payment.payment_id = payment_id;
+    made.payment.transaction_id = trade_no;
     made.payment.success = success;
     if (success) {
         made.payment.amount = fen_of_yuan(form_value(fields, "total_amount"));

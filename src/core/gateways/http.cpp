@@ -202,7 +202,9 @@ Notice read_event(std::string_view bytes) {
     } else {
         return notice(NoticeKind::ignored, clean_text("its type is \"" + type + "\""));
     }
-    made.content = clean_text(bytes, max_content_bytes);
+    if (made.kind == NoticeKind::payment || made.kind == NoticeKind::refund) {
+        made.content = clean_text(bytes, max_content_bytes);
+    }
     return made;
 }
 

@@ -182,11 +182,9 @@ GatewayAnswer read_both(GatewayAnswer first, GatewayAnswer second) {
     if (second.facts.verdict == Verdict::failed) {
         return first;
     }
-    GatewayAnswer made =
-        answer(Verdict::abnormal, clean_text("Stripe has several refunds with this number: " +
-                                             first.refund_id + " and " + second.refund_id));
-    made.refund_id = std::move(first.refund_id);
-    return made;
+    // Without an id: by the list, not by one of the two, it is to be asked about again.
+    return answer(Verdict::abnormal, clean_text("Stripe has several refunds with this number: " +
+                                                first.refund_id + " and " + second.refund_id));
 }
 
 // The payment's refunds, newest first; ours is the one with our number in its metadata.
@@ -551,6 +549,7 @@ PaymentNotice named_by_intent(const json& intent) {
     PaymentNotice payment;
     payment.payment_id = payment_id_of(intent);
     payment.transaction_id = id_member(intent, "id");
+    payment.other_transaction_id = id_member(intent, "latest_charge");
     return payment;
 }
 
@@ -604,6 +603,9 @@ Notice read_refund_event(const json& refund) {
     made.refund.refund_no = refund_no_of(refund);
     made.refund.verdict = said.facts.verdict;
     made.refund.amount = integer_member(refund, "amount");
+    made.refund.currency = upper_case(text_member(refund, "currency", max_code_bytes));
+    made.refund.transaction_id = id_member(refund, "payment_intent");
+    made.refund.other_transaction_id = id_member(refund, "charge");
     made.refund.refund_id = id_member(refund, "id");
     made.refund.error = clean_text(said.error);
     if (made.refund.refund_no.empty() &&
@@ -661,7 +663,8 @@ Notice read_event(std::string_view body, bool livemode) {
         return notice(NoticeKind::unusable, "its body is not a JSON object");
     }
     if (is_text(event, "object", "v2.core.event")) {
-        return notice(NoticeKind::ignored, "it is a thin event; the endpoint must send snapshots");
+        // Not acknowledged: the endpoint sends all of its news like this, and they would be lost.
+        return notice(NoticeKind::unusable, "it is a thin event; the endpoint must send snapshots");
     }
     if (!is_text(event, "object", "event")) {
         return notice(NoticeKind::unusable, "its body is not an event");

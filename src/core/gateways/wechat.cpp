@@ -444,9 +444,13 @@ Notice read_payment_notice(const json& payment, const std::vector<std::string>& 
         return notice(NoticeKind::forged, "it verifies, but its appid is not among the option's");
     }
     const std::string state = text_member(payment, "trade_state", 64);
-    const bool success = state == "SUCCESS";
-    if (!success && state != "PAYERROR" && state != "CLOSED" && state != "REVOKED") {
+    // REFUND: paid, and a refund exists.
+    const bool success = state == "SUCCESS" || state == "REFUND";
+    if (state == "NOTPAY" || state == "USERPAYING") {
         return notice(NoticeKind::ignored, "its trade_state is \"" + state + "\"");
+    }
+    if (!success && state != "PAYERROR" && state != "CLOSED" && state != "REVOKED") {
+        return notice(NoticeKind::unusable, "its trade_state \"" + state + "\" is unknown");
     }
     const json& amounts = object_member(payment, "amount");
     Notice made;
@@ -477,6 +481,7 @@ Notice read_refund_notice(const json& refund, std::string_view event_type) {
                       "malformed");
     }
     made.refund.refund_id = text_member(refund, "refund_id", max_wechat_number_bytes);
+    made.refund.transaction_id = exact_member(refund, "transaction_id", max_wechat_number_bytes);
     made.refund.amount = integer_member(object_member(refund, "amount"), "refund");
     const std::string status = text_member(refund, "refund_status", 64);
     if (!made.refund.amount || "REFUND." + status != event_type) {

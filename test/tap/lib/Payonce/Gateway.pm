@@ -33,12 +33,13 @@ print(json.dumps({name: [dict(row) for row in db.execute(f"SELECT * FROM {name}"
                   for name in tables}))
 PYTHON
 
-# new(NAME, protocol => 'http', options => [...], forgets => 0): made and started. The protocol is
-# that of payonce's wrapper: http, wechat, alipay or stripe; the keys are those of test/vectors. Options are those of
-# `stand_in_gateway.py serve`. Payments that nobody made are not refunded. Unless `forgets` is false,
-# a refund's number protects from nothing: sent a second time, the money leaves a second time or, if
-# the payment has no more, the refund is refused. A query would have found it; so who does not ask
-# before is caught.
+# new(NAME, protocol => 'http', options => [...], forgets => 0, provokes => [...]): made and started.
+# The protocol is that of payonce's wrapper: http, wechat, alipay or stripe; the keys are those of
+# test/vectors. Options are those of `stand_in_gateway.py serve`. Payments that nobody made are not
+# refunded. Unless `forgets` is false, a refund's number protects from nothing: sent a second time,
+# the money leaves a second time or, if the payment has no more, the refund is refused. A query would
+# have found it; so who does not ask before is caught. `provokes` names the ledger's counters of what
+# the script itself has it refuse, such as signature_failures.
 sub new
 {
 	my ($class, $name, %params) = @_;
@@ -52,6 +53,7 @@ sub new
 		protocol => $protocol,
 		port => free_port(),
 		options => [ '--strict-payments', @protocol, @forgets, @{ $params{options} // [] } ],
+		provokes => $params{provokes} // [],
 		ledger_file => "$directory/$name.ledger",
 		port_file => "$directory/$name.port",
 		log_file => "$PostgreSQL::Test::Utils::log_path/"
@@ -66,6 +68,7 @@ sub protocol { return $_[0]{protocol}; }
 sub port { return $_[0]{port}; }
 sub url { return "http://127.0.0.1:$_[0]{port}"; }
 sub log_file { return $_[0]{log_file}; }
+sub provoked { return @{ $_[0]{provokes} }; }
 
 # Reserved for this script, and not of those that the system gives to clients: while the gateway is
 # down, nobody else gets it.

@@ -5,9 +5,10 @@ package Payonce::Judge;
 use strict;
 use warnings;
 
-# Counters of a ledger that are 0 unless payonce sent something that it must not send.
-my @must_be_zero = qw(duplicates unknown_payment bad_requests conflicting_repeats
-  over_refund_refused currency_mismatch_refused unknown_payment_refused redirects_followed);
+# Numbers of a ledger that are 0 unless payonce sent something that it must not send, or sent it too
+# soon, or took a forgery for news. `refused_requests` has all that the gateway's protocol forbids.
+my @must_be_zero = qw(duplicates unknown_payment refused_requests redirects_followed
+  spacing_refused forged_notifications_acknowledged);
 
 # One JSON object with all that is to be judged.
 sub tables_query
@@ -39,7 +40,7 @@ sub complaints
 		my $ledger = $gateway->ledger;
 		my @refunds = grep { $_->{gateway} eq $name } @{ $tables->{refunds} };
 		my @payments = grep { $_->{gateway} eq $name } @{ $tables->{payments} };
-		push @found, map { "$name: $_" } _faulty_traffic($gateway->summary),
+		push @found, map { "$name: $_" } _faulty_traffic($gateway),
 		  _wrong_refunds(\@refunds, $ledger), _wrong_payments(\@payments, $ledger, \%kept);
 	}
 	my %judged = map { $_->name => 1 } @gateways;
@@ -51,8 +52,16 @@ sub complaints
 
 sub _faulty_traffic
 {
-	my ($summary) = @_;
-	my @found = map { "$_ is $summary->{$_}" } grep { $summary->{$_} != 0 } @must_be_zero;
+	my ($gateway) = @_;
+	my $summary = $gateway->summary;
+	my $counters = $summary->{counters};
+	# What the script had it refuse is not payonce's fault.
+	$summary->{refused_requests} -= $counters->{$_} // 0 for $gateway->provoked;
+	my %counted = (%$counters, %$summary);
+	my $all = join ', ', map { "$_ $counters->{$_}" } sort keys %$counters;
+	my @found = map { "$_ is $counted{$_} (counted: $all)" }
+	  grep { $counted{$_} // 0 } @must_be_zero;
+	push @found, map { "the script provokes no $_" } grep { !$counters->{$_} } $gateway->provoked;
 	push @found, map { "payment $_ was refunded beyond what came in" }
 	  @{ $summary->{payments_over_refunded} };
 	return @found;
