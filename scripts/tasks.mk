@@ -9,6 +9,7 @@ help:
 	@echo 'make format        reformat the C++ sources'
 	@echo 'make demo          the two-phone story on a scratch server (scripts/demo)'
 	@echo 'make test          every suite on scratch servers (scripts/test)'
+	@echo 'make fuzz          half a minute of fuzzing for each parser of foreign bytes (scripts/fuzz)'
 	@echo 'make bench         commit-to-wire latency, and what each driver costs (scripts/bench)'
 
 demo:
@@ -16,6 +17,9 @@ demo:
 
 test:
 	scripts/test
+
+fuzz:
+	scripts/fuzz
 
 bench:
 	scripts/bench
@@ -31,4 +35,4 @@ lint:
 format:
 	clang-format -i $(shell git ls-files -co --exclude-standard '*.h' '*.cpp')
 
-.PHONY: help demo test bench unit lint format clean-dependencies
+.PHONY: help demo test fuzz bench unit lint format clean-dependencies

@@ -19,6 +19,8 @@
         cmake faketime libgtest-dev openssl perl libipc-run-perl
         postgresql-@MAJOR@-pgtap libtap-parser-sourcehandler-pgtap-perl
     )
+    # llvm names the functions in a sanitizer's report.
+    readonly fuzz_packages=(clang cmake libclang-rt-dev libgtest-dev llvm)
 }
 
 # find_pg_config: prints the pg_config to build with: the one of PG_CONFIG, or that of the newest

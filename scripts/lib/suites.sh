@@ -5,12 +5,16 @@
 
 # shellcheck shell=bash
 
+# shellcheck source=scripts/lib/fuzz.sh
+. "$source_dir/scripts/lib/fuzz.sh"
+
 # In this order they run: what fails fast comes first.
-readonly all_suites=(unit gateway regress isolation isolation-without-lock pgtap tap)
+readonly all_suites=(unit gateway fuzz regress isolation isolation-without-lock pgtap tap)
 
 declare -rA suite_titles=(
     [unit]='GoogleTest: the decisions, protocols and the network layer, without PostgreSQL'
     [gateway]='unittest: the stand-in gateway, which judges the other suites'
+    [fuzz]='libFuzzer: the parsers of foreign bytes, over the stored corpus'
     [regress]='pg_regress: the SQL functions'
     [isolation]='isolation specs: concurrent callbacks'
     [isolation-without-lock]='isolation specs on a build without the lock: the order row arbitrates'
@@ -20,7 +24,7 @@ declare -rA suite_titles=(
 
 # Far above what they take: a test that hangs must not hang the whole run.
 declare -rA suite_limits_s=(
-    [unit]=900 [gateway]=180 [regress]=300 [isolation]=300 [isolation-without-lock]=600
+    [unit]=900 [gateway]=180 [fuzz]=900 [regress]=300 [isolation]=300 [isolation-without-lock]=600
     [pgtap]=300 [tap]=1500
 )
 
@@ -68,6 +72,34 @@ count_gateway() {
             }
         }
         END { print (tests > bad ? tests - bad : 0), bad + 0 }' "$1"
+}
+
+# A target that has no corpus fails.
+suite_fuzz() {
+    local target failed=()
+    find_fuzz_targets "$1"
+    build_fuzz_targets
+    for target in "${fuzz_targets[@]}"; do
+        echo "--- $target"
+        if run_fuzz_target "$target" -runs=0 "$fuzz_sources/corpus/$target"; then
+            echo "ok $target"
+        else
+            echo "not ok $target"
+            failed+=("$target")
+        fi
+    done
+    # Last, since only the log's end is shown.
+    [ "${#failed[@]}" -eq 0 ] || {
+        echo "failed: ${failed[*]}"
+        return 1
+    }
+}
+
+count_fuzz() {
+    awk '
+        /^ok [a-z0-9_]+$/ { passed++ }
+        /^not ok [a-z0-9_]+$/ { failed++ }
+        END { print passed + 0, failed + 0 }' "$1"
 }
 
 # run_installcheck FOLDER MAKE_VARIABLE...: against a server of the installation in use. Of a failure

@@ -82,7 +82,7 @@ chosen=("$@")
 [ "${#chosen[@]}" -gt 0 ] || chosen=("${all_suites[@]}")
 
 closing_line='0 passed, 1 failed'
-# The first two suites do without a server.
+# The first three suites do without a server.
 if [[ " ${chosen[*]%%:*} " =~ \ (regress|isolation|isolation-without-lock|pgtap|tap)\  ]]; then
     build_payonce
 fi

@@ -713,13 +713,14 @@ TEST_F(DispatcherTest, MasksSecretsInWhatTheGatewaySays) {
     EXPECT_EQ(said("whsec_abcdef and " + secret), "*** and ***");
     EXPECT_EQ(said("account 1900000001 is unknown"), "account 1900000001 is unknown")
         << "no secret, and needed to understand the error";
-    // Cut off where an error's text ends.
+    // Cut off, where an error's text ends or was continued.
     for (std::size_t size = 4; size < secret.size(); ++size) {
         EXPECT_EQ(said("invalid key " + secret.substr(0, size)), "invalid key ***") << size;
     }
     EXPECT_EQ(said("whsec_abcdef, sk_live_01"), "***, ***");
     EXPECT_EQ(said("invalid key sk_"), "invalid key sk_") << "too short to tell anything";
-    EXPECT_EQ(said("sk_live_ keys are refused"), "sk_live_ keys are refused");
+    EXPECT_EQ(said("invalid key sk_live_0123 (and more)"), "invalid key *** (and more)");
+    EXPECT_EQ(said("not sk_live_9, sk_live_01"), "not ***9, ***");
 }
 
 TEST_F(DispatcherTest, MasksASecretThatIsPartOfTheMask) {

@@ -176,8 +176,9 @@ Notice read_refund_notice(const json& body, Verdict verdict) {
     Notice made;
     made.kind = NoticeKind::refund;
     made.refund.refund_no = text_member(body, "refund_no", max_error_bytes);
-    if (made.refund.refund_no.empty() || made.refund.refund_no.size() > max_refund_no_bytes) {
-        return notice(NoticeKind::forged, "its refund_no is missing or too long");
+    if (made.refund.refund_no.size() > max_refund_no_bytes ||
+        !is_transaction_id(made.refund.refund_no)) {
+        return notice(NoticeKind::forged, "its refund_no is missing or malformed");
     }
     made.refund.verdict = verdict;
     made.refund.amount = integer_member(body, "amount");

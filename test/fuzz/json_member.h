@@ -1,0 +1,16 @@
+// How the targets read JSON, to judge what the drivers read.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string_view>
+
+namespace payonce::fuzz {
+
+// Discarded when it is no JSON.
+nlohmann::json read_json(std::string_view text);
+
+// Null when there is none, and of what is no object. No copy: copying takes a deeply nested value
+// apart on the stack.
+const nlohmann::json& member(const nlohmann::json& object, const char* name);
+
+}  // namespace payonce::fuzz
