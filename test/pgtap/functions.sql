@@ -3,10 +3,11 @@ BEGIN;
 SET LOCAL client_min_messages = error;
 CREATE EXTENSION IF NOT EXISTS pgtap;
 CREATE EXTENSION IF NOT EXISTS payonce;
--- Wherever the two are installed.
+CREATE EXTENSION IF NOT EXISTS pgcrypto;
+-- Wherever they are installed.
 SELECT set_config('search_path', string_agg(DISTINCT quote_ident(n.nspname), ', '), true) AS path
 FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
-WHERE e.extname IN ('pgtap', 'payonce') \gset
+WHERE e.extname IN ('pgtap', 'payonce', 'pgcrypto') \gset
 SET LOCAL payonce.late_payment = 'refund';
 SELECT no_plan();
 
@@ -97,6 +98,61 @@ SELECT is(payment_resolve('tap-odd-1', 'accept', 'near enough'), 'accepted', 'pa
 SELECT is(payment_resolve('tap-conflict-1', 'accept', 'settled'), 'cleared', 'or cleared');
 SELECT is_empty($$SELECT * FROM payonce_check() WHERE id LIKE 'tap-%'$$, 'payonce_check finds nothing');
 
+-- pay_notify answers with a row: what the gateway is to be told, and what was decided.
+-- A gateway that signs what it says, as the generic driver's do: the headers of such a message.
+CREATE SERVER tap_signed FOREIGN DATA WRAPPER payonce_http OPTIONS (url 'https://pay.example');
+CREATE USER MAPPING FOR CURRENT_USER SERVER tap_signed
+    OPTIONS (signing_secret 'whsec_aHVzaGh1c2hodXNoaHVzaGh1c2hodXNoaHVzaA==');
+CREATE FUNCTION pg_temp.signed(body text) RETURNS jsonb LANGUAGE sql AS $$
+    SELECT jsonb_build_object('webhook-id', 'm', 'webhook-timestamp', t, 'webhook-signature',
+        'v1,' || encode(hmac(convert_to('m.' || t || '.' || body, 'UTF8'), convert_to(repeat('hush', 7), 'UTF8'),
+                             'sha256'), 'base64'))
+    FROM (SELECT floor(extract(epoch FROM now()))::bigint::text) s (t)
+$$;
+CREATE SERVER tap_mute FOREIGN DATA WRAPPER payonce_http OPTIONS (url 'https://pay.example');
+CREATE FOREIGN DATA WRAPPER tap_wrapper;
+CREATE SERVER tap_foreign FOREIGN DATA WRAPPER tap_wrapper;
+INSERT INTO t_order (id, price) VALUES ('tap-notified', 100);
+INSERT INTO t_order_pay (id, order_id, price, gateway)
+SELECT 'tap-notified-' || n, 'tap-notified', 100, 'tap_signed' FROM generate_series(1, 4) n;
+CREATE TEMP TABLE message (n serial, body text, status integer, outcome text);
+INSERT INTO message (body, status, outcome) VALUES
+    ('{"type":"payment.failed","payment_id":"tap-notified-4"}', 200, 'failed'),
+    ('{"type":"payment.succeeded","payment_id":"tap-notified-1","amount":100,"currency":"CNY","transaction_id":"N-1"}',
+     200, 'paid'),
+    ('{"type":"payment.succeeded","payment_id":"tap-notified-1","amount":100,"currency":"CNY","transaction_id":"N-1"}',
+     200, 'already_processed'),
+    ('{"type":"payment.succeeded","payment_id":"tap-notified-1","amount":100,"currency":"CNY","transaction_id":"N-9"}',
+     200, 'conflict'),
+    ('{"type":"payment.succeeded","payment_id":"tap-notified-2","amount":100,"currency":"CNY","transaction_id":"N-2"}',
+     200, 'duplicate'),
+    ('{"type":"payment.succeeded","payment_id":"tap-notified-3","amount":99,"currency":"CNY","transaction_id":"N-3"}',
+     200, 'mismatch'),
+    ('{"type":"payment.succeeded","payment_id":"tap-nobody","amount":100,"currency":"CNY","transaction_id":"N-4"}',
+     500, 'unknown'),
+    ('{"type":"refund.succeeded","refund_no":"tap-notified-2-R1","amount":99,"refund_id":"G-2"}', 200, 'mismatch'),
+    ('{"type":"refund.succeeded","refund_no":"tap-notified-2-R1","amount":100,"refund_id":"G-2"}', 200, 'refunded'),
+    ('{"type":"refund.failed","refund_no":"tap-notified-2-R1","error":"no"}', 200, 'refund_failed'),
+    ('{"type":"refund.succeeded","refund_no":"tap-notified-2-R1","amount":100,"refund_id":"G-2"}', 200, 'conflict'),
+    ('{"type":"refund.succeeded","refund_no":"tap-nobody-R1","amount":100,"refund_id":"G-3"}', 200, 'unknown'),
+    ('{"type":"customer.created"}', 200, 'ignored');
+-- A statement for each: what one decides the next one sees.
+SELECT format('SELECT results_eq(%L, %L, %L)',
+              format('SELECT * FROM pay_notify(%L, %L, %L)', 'tap_signed', pg_temp.signed(body), body),
+              format('VALUES (%s, ''application/json'', %L, %L)', status,
+                     CASE status WHEN 200 THEN '{"received":true}' ELSE '{"error":"try again"}' END, outcome),
+              'pay_notify ' || outcome)
+FROM message ORDER BY n \gexec
+SELECT results_eq($$SELECT http_status, content_type, body, outcome
+                    FROM pay_notify(gateway => 'tap_signed', headers => '{}', body => '{}')$$,
+                  $$VALUES (400, 'application/json', '{"error":"refused"}', 'forged')$$, 'pay_notify forged');
+SELECT results_eq($$SELECT http_status, outcome FROM pay_notify('tap_mute', '{}', '{}')$$,
+                  $$VALUES (500, 'error')$$, 'pay_notify error: a gateway without keys judges nothing');
+SELECT results_eq($$SELECT kind COLLATE "default", number COLLATE "default", gateway_number COLLATE "default"
+                    FROM t_stray_notification WHERE gateway = 'tap_signed' ORDER BY kind$$,
+                  $$VALUES ('payment', 'tap-nobody', 'N-4'), ('refund', 'tap-nobody-R1', 'G-3')$$,
+                  'what matches nothing is kept');
+
 -- The errors.
 CREATE TEMP TABLE bad (n serial, sqlstate text, message text, call text);
 INSERT INTO bad (sqlstate, message, call) VALUES
@@ -112,6 +168,26 @@ INSERT INTO bad (sqlstate, message, call) VALUES
     ('22004', 'pay_success must not be null', $$pay_callback('tap-won-1', NULL)$$),
     ('22004', 'out_order_no must not be null', $$pay_callback_outcome(NULL, true)$$),
     ('22004', 'pay_success must not be null', $$pay_callback_outcome('tap-won-1', NULL)$$),
+    ('22004', 'gateway must not be null', $$pay_notify(NULL, '{}', '{}')$$),
+    ('22004', 'headers must not be null', $$pay_notify('tap_signed', NULL, '{}')$$),
+    ('22004', 'body must not be null', $$pay_notify('tap_signed', '{}', NULL)$$),
+    ('42704', 'gateway "tap-x" does not exist', $$pay_notify('tap-x', '{}', '{}')$$),
+    ('42704', 'gateway "" does not exist', $$pay_notify('', '{}', '{}')$$),
+    ('42704', 'gateway "TAP_SIGNED" does not exist', $$pay_notify('TAP_SIGNED', '{}', '{}')$$),
+    ('42704', 'gateway "' || repeat('x', 80) || '" does not exist', $$pay_notify(repeat('x', 100000), '{}', '{}')$$),
+    ('42809', 'server "tap_foreign" is no gateway', $$pay_notify('tap_foreign', '{}', '{}')$$),
+    ('22023', 'headers are malformed', $$pay_notify('tap_signed', '[]', '{}')$$),
+    ('22023', 'headers are malformed', $$pay_notify('tap_signed', 'null', '{}')$$),
+    ('22023', 'headers are malformed', $$pay_notify('tap_signed', '"webhook-id"', '{}')$$),
+    ('22023', 'headers are malformed', $$pay_notify('tap_signed', '{"webhook-id": true}', '{}')$$),
+    ('22023', 'headers are malformed', $$pay_notify('tap_signed', '{"webhook-id": {"a": "b"}}', '{}')$$),
+    ('22023', 'headers are malformed', $$pay_notify('tap_signed', '{"webhook-id": [{"a": "b"}]}', '{}')$$),
+    ('22P02', 'invalid input syntax for type json', $$pay_notify('tap_signed', 'webhook-id: 1', '{}')$$),
+    ('42883', 'function pay_notify(unknown, json, unknown) does not exist',
+     $$pay_notify('tap_signed', '{}'::json, '{}')$$),
+    ('42883', 'function pay_notify(unknown, unknown, bytea) does not exist',
+     $$pay_notify('tap_signed', '{}', '\x7b7d'::bytea)$$),
+    ('42883', 'function pay_notify(integer, unknown, unknown) does not exist', $$pay_notify(1, '{}', '{}')$$),
     ('22004', 'order_id must not be null', $$order_close(NULL)$$),
     ('22004', 'order_id must not be null', $$order_lock_key(NULL)$$),
     ('22004', 'payment_id must not be null', $$refund_request(NULL, 1, 'r')$$),

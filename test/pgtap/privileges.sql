@@ -4,10 +4,11 @@ BEGIN;
 SET LOCAL client_min_messages = error;
 CREATE EXTENSION IF NOT EXISTS pgtap;
 CREATE EXTENSION IF NOT EXISTS payonce;
--- Wherever the two are installed.
+CREATE EXTENSION IF NOT EXISTS pgcrypto;
+-- Wherever they are installed.
 SELECT set_config('search_path', string_agg(DISTINCT quote_ident(n.nspname), ', '), true) AS path
 FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
-WHERE e.extname IN ('pgtap', 'payonce') \gset
+WHERE e.extname IN ('pgtap', 'payonce', 'pgcrypto') \gset
 SELECT n.nspname AS schema, e.extowner::regrole AS owner
 FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'payonce' \gset
 SELECT no_plan();
@@ -37,7 +38,8 @@ SELECT is(has_table_privilege('public', oid, 'SELECT, INSERT, UPDATE, DELETE, TR
           OR has_any_column_privilege('public', oid, 'SELECT, INSERT, UPDATE, REFERENCES'), false,
           'PUBLIC may do nothing with ' || name)
 FROM member_table ORDER BY name;
-SELECT is(has_foreign_data_wrapper_privilege('public', w.oid, 'USAGE'), false, 'PUBLIC may make no server of ' || fdwname)
+SELECT is(has_foreign_data_wrapper_privilege('public', w.oid, 'USAGE'), false,
+          'PUBLIC may make no server of ' || fdwname)
 FROM member JOIN pg_foreign_data_wrapper w ON w.oid = objid
 WHERE classid = 'pg_foreign_data_wrapper'::regclass ORDER BY fdwname;
 SELECT is(count(*), 4::bigint, 'of none of the four') FROM member WHERE classid = 'pg_foreign_data_wrapper'::regclass;
@@ -60,8 +62,8 @@ SELECT is(proconfig, ARRAY['search_path=pg_catalog, pg_temp'], 'search_path is p
 FROM member_function WHERE prosecdef ORDER BY signature;
 SELECT set_eq(
     $$SELECT name FROM member_function WHERE prosecdef$$,
-    $$VALUES ('order_close'), ('pay_callback'), ('pay_callback_outcome'), ('pay_notify'), ('payment_resolve'), ('payonce_activate'),
-             ('payonce_check'), ('payonce_dispatch_blocked_by'), ('payonce_gateway_blocked_by'),
+    $$VALUES ('order_close'), ('pay_callback'), ('pay_callback_outcome'), ('pay_notify'), ('payment_resolve'),
+             ('payonce_activate'), ('payonce_check'), ('payonce_dispatch_blocked_by'), ('payonce_gateway_blocked_by'),
              ('payonce_refund_complete'), ('payonce_refund_reserve'), ('refund_callback'), ('refund_request'),
              ('refund_resolve'), ('refund_retry')$$, 'these run with the rights of their owner');
 SELECT is_empty(format($$SELECT signature FROM member_function WHERE proowner <> %1$L::regrole
@@ -112,6 +114,82 @@ SELECT set_eq($$SELECT name FROM pg_settings WHERE name LIKE 'payonce.%' AND con
 SELECT is_empty($$SELECT name FROM pg_settings WHERE name LIKE 'payonce.%'
                   AND (context NOT IN ('sighup', 'superuser') OR coalesce(short_desc, '') = '')$$,
                 'and each says what it is');
+
+-- A doorman that may pass on notifications, and nothing else: what is verified is booked with the rights
+-- of payonce's owner, and the secrets that verify it are not to be seen.
+-- A gateway that signs what it says, as the generic driver's do: the headers of such a message.
+CREATE SERVER tap_signed FOREIGN DATA WRAPPER payonce_http OPTIONS (url 'https://pay.example');
+CREATE USER MAPPING FOR CURRENT_USER SERVER tap_signed
+    OPTIONS (signing_secret 'whsec_aHVzaGh1c2hodXNoaHVzaGh1c2hodXNoaHVzaA==');
+CREATE FUNCTION pg_temp.signed(body text) RETURNS jsonb LANGUAGE sql AS $$
+    SELECT jsonb_build_object('webhook-id', 'm', 'webhook-timestamp', t, 'webhook-signature',
+        'v1,' || encode(hmac(convert_to('m.' || t || '.' || body, 'UTF8'), convert_to(repeat('hush', 7), 'UTF8'),
+                             'sha256'), 'base64'))
+    FROM (SELECT floor(extract(epoch FROM now()))::bigint::text) s (t)
+$$;
+CREATE USER MAPPING FOR PUBLIC SERVER tap_signed OPTIONS (bearer_token 'hush-hush');
+CREATE SERVER tap_mute FOREIGN DATA WRAPPER payonce_http OPTIONS (url 'https://pay.example');
+CREATE USER MAPPING FOR CURRENT_USER SERVER tap_mute OPTIONS (bearer_token 'hush-hush');
+INSERT INTO t_order (id, price) VALUES ('tap-n', 100);
+INSERT INTO t_order_pay (id, order_id, price, gateway) VALUES
+    ('tap-n1', 'tap-n', 100, 'tap_signed'), ('tap-n2', 'tap-n', 100, 'tap_signed');
+CREATE TEMP TABLE message AS
+SELECT id, body, pg_temp.signed(body) AS headers
+FROM (SELECT id, format('{"type":"payment.succeeded","payment_id":"%s","amount":100,"currency":"CNY"}', id) AS body
+      FROM unnest(ARRAY['tap-n1', 'tap-n2', 'tap-n3']) id) m;
+CREATE TEMP TABLE writer (name text COLLATE "default");
+CREATE TEMP TABLE said (answer text);
+CREATE FUNCTION pg_temp.note_writer() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO pg_temp.writer VALUES (current_user);
+    RETURN NULL;
+END
+$$;
+CREATE TRIGGER note_writer AFTER UPDATE ON t_order_pay FOR EACH ROW EXECUTE FUNCTION pg_temp.note_writer();
+CREATE ROLE payonce_tap_doorman;
+SELECT format('GRANT USAGE ON SCHEMA %I TO payonce_tap_doorman', n.nspname)
+FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname IN ('pgtap', 'payonce') \gexec
+GRANT SELECT ON message, member_function, member_table TO payonce_tap_doorman;
+GRANT INSERT ON said TO payonce_tap_doorman;
+SET LOCAL ROLE payonce_tap_doorman;
+SELECT throws_ok($$SELECT pay_notify('tap_signed', '{}', '{}')$$, '42501', NULL,
+                 'without the right to it the doorman passes on no notification');
+RESET ROLE;
+GRANT EXECUTE ON FUNCTION pay_notify TO payonce_tap_doorman;
+SET LOCAL ROLE payonce_tap_doorman;
+SELECT is((pay_notify('tap_signed', headers, body)).outcome, 'paid', 'the doorman has a payment booked')
+FROM message WHERE id = 'tap-n1';
+SELECT is((pay_notify('tap_signed', headers, body)).outcome, 'duplicate', 'and a second one, which queues a refund')
+FROM message WHERE id = 'tap-n2';
+SELECT is((pay_notify('tap_signed', headers, body)).outcome, 'unknown', 'and one that matches nothing')
+FROM message WHERE id = 'tap-n3';
+SELECT is((pay_notify('tap_signed', '{}', body)).outcome, 'forged', 'but nothing that is not signed')
+FROM message WHERE id = 'tap-n1';
+SELECT is((pay_notify('tap_signed', headers, body || ' ')).outcome, 'forged', 'nor what is signed otherwise')
+FROM message WHERE id = 'tap-n1';
+SELECT is((pay_notify('tap_mute', headers, body)).outcome, 'error', 'nor what cannot be judged')
+FROM message WHERE id = 'tap-n1';
+INSERT INTO said SELECT pay_notify(gateway, h, body)::text
+FROM message m, unnest(ARRAY['tap_signed', 'tap_mute']) gateway, unnest(ARRAY[m.headers, '{}']) h;
+SELECT throws_ok(call, '42501', NULL, 'the doorman may not execute ' || signature)
+FROM member_function WHERE name <> 'pay_notify' AND prorettype <> 'trigger'::regtype ORDER BY signature;
+SELECT throws_ok('SELECT 1 FROM ' || name, '42501', NULL, 'the doorman does not read ' || name)
+FROM member_table ORDER BY name;
+SELECT is_empty($$SELECT srvname FROM pg_user_mappings WHERE srvname LIKE 'tap%' AND umoptions IS NOT NULL$$,
+                'nor a secret in PostgreSQL''s own view');
+SELECT throws_ok('SELECT umoptions FROM pg_user_mapping', '42501', NULL, 'nor behind it');
+SELECT throws_ok($$ALTER SERVER tap_signed OPTIONS (SET url 'https://doorman.example')$$, '42501', NULL,
+                 'and points no gateway elsewhere');
+SELECT throws_ok($$CREATE USER MAPPING FOR CURRENT_USER SERVER tap_signed OPTIONS (bearer_token 'x')$$, '42501', NULL,
+                 'nor gives it keys of his own');
+RESET ROLE;
+SELECT cmp_ok(count(*), '=', 12::bigint, 'what the doorman is told') FROM said;
+SELECT is_empty($$SELECT answer FROM said WHERE answer ~ 'hush|aHVza|whsec'$$, 'has no secret in it');
+SELECT results_eq($$SELECT id COLLATE "default", status FROM t_order_pay WHERE order_id = 'tap-n' ORDER BY id$$,
+                  $$VALUES ('tap-n1', 100), ('tap-n2', 200)$$, 'what he passed on was recorded');
+SELECT isnt_empty($$SELECT FROM t_stray_notification WHERE number = 'tap-n3'$$, 'the money without a payment too');
+SELECT set_eq('SELECT name FROM writer', ARRAY[:'owner'], 'all of it by payonce''s owner');
+DROP TRIGGER note_writer ON t_order_pay;
 
 -- Monitoring.
 CREATE ROLE payonce_tap_monitor;

@@ -185,7 +185,7 @@ SELECT results_eq(
              ('t_refund_unsettled (gateway, next_attempt_at) where status = ANY (ARRAY[0, 100, 150, 200])'),
              ('t_refund_window (gateway, window_from) where status = ANY (ARRAY[0, 100, 150, 200])'),
              ('t_stray_notification_once unique (gateway, kind, number, gateway_number) '
-              'where number <> ::text OR gateway_number <> ::text'),
+              'where number <> ''''::text OR gateway_number <> ''''::text'),
              ('t_stray_notification_open (received_at) where handled_at IS NULL')$$, 'indexes');
 
 -- What the new columns refuse, and what a row that says nothing of them becomes.
@@ -225,8 +225,9 @@ FROM t_refund WHERE refund_no = 'tap-1-R4';
 
 -- A stray notification is kept once; one that names nothing, each time.
 SELECT lives_ok($$INSERT INTO t_stray_notification (gateway, kind, number, gateway_number, body) VALUES
-                      ('g', 'payment', 'p', 't', '{}'), ('g', 'refund', 'p', 't', '{}'), ('h', 'payment', 'p', 't', '{}'),
-                      ('g', 'payment', 'p', '', '{}'), ('g', 'payment', '', 't', '{}'), ('g', 'payment', 'p', 'u', '{}'),
+                      ('g', 'payment', 'p', 't', '{}'), ('g', 'refund', 'p', 't', '{}'),
+                      ('h', 'payment', 'p', 't', '{}'), ('g', 'payment', 'p', '', '{}'),
+                      ('g', 'payment', '', 't', '{}'), ('g', 'payment', 'p', 'u', '{}'),
                       ('g', 'payment', '', '', '{}'), ('g', 'payment', '', '', '{}')$$, 'stray notifications');
 SELECT throws_ok($$INSERT INTO t_stray_notification (gateway, number, gateway_number, body)
                    VALUES ('g', 'p', 't', 'in other words')$$, '23505', NULL, 'but not the same one twice');

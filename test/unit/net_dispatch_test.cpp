@@ -537,6 +537,16 @@ TEST_F(DispatcherTest, WhatTheDriverRefusesEndsAtOnce) {
     EXPECT_TRUE(server.seen().empty());
 }
 
+TEST_F(DispatcherTest, WhatNobodyListensToWasNotSent) {
+    const Server server(answer_all("200 OK", "verdict=succeeded"));
+    server.stop_listening();
+    configure(setup("g", server.url("")));
+    const FinishedCall finished = run(call("g", "r1"));
+    EXPECT_EQ(finished.answer.facts.verdict, Verdict::not_sent);
+    EXPECT_EQ(finished.http_status, 0);
+    EXPECT_EQ(server.accepted(), 0);
+}
+
 // ---- Lists of many pages -----------------------------------------------------------------------
 
 // The page that the request asks for; 1 for the first.
