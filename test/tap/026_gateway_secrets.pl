@@ -211,7 +211,7 @@ for my $case (@bad)
 		  . Payonce::TestServer::option_list(%options) . ');',
 		$option, "$name, $option");
 }
-for my $change ("ADD secret_key_file '/tmp/key'", "SET secret_key 'pk_live_of_nobody_at_all'",
+for my $change ("ADD secret_key_file '/etc/payonce/key'", "SET secret_key 'pk_live_of_nobody_at_all'",
 	"SET webhook_secret '$keys{stripe}{secret_key}'")
 {
 	my ($option) = $change =~ /(secret_key|webhook_secret)/;
