@@ -73,7 +73,8 @@ class Dispatcher {
     explicit Dispatcher(const HttpClientLimits& limits);
 
     // The gateways from now on. Keys are parsed anew only where an option has changed. What is in
-    // flight to one that is gone is finished as it was begun.
+    // flight to one that is gone is finished as it was begun. Hazard: what is in flight to one that
+    // changed is read, and its secrets are hidden, with the new options.
     void configure(std::vector<GatewaySetup> setups, core::Microseconds now);
 
     // How many calls to the gateway may start now; 0 for an unknown one.
