@@ -75,38 +75,42 @@ core::RefundCall refund_call(const Call& call, std::string_view page) {
 Dispatcher::Dispatcher(const HttpClientLimits& limits) : client_(limits) {}
 
 void Dispatcher::configure(std::vector<GatewaySetup> setups, core::Microseconds now) {
+    std::map<std::string, ConfigurationPtr> before;
     for (auto& [name, gateway] : gateways_) {
-        gateway.configured = false;
+        before[name] = std::exchange(gateway.configuration, nullptr);
     }
     for (GatewaySetup& setup : setups) {
         Gateway& gateway = gateways_[setup.name];
-        set_up(gateway, std::move(setup), now);
+        gateway.limiter.configure(setup.max_in_flight, setup.rate_limit_per_s, now);
+        gateway.timeout_ms = setup.timeout_ms;
+        const ConfigurationPtr& old = before[setup.name];
+        gateway.configuration = open(std::move(setup), old.get());
     }
     std::erase_if(gateways_, [](const auto& entry) {
-        return !entry.second.configured && entry.second.in_flight + entry.second.unrecorded == 0;
+        return entry.second.configuration == nullptr &&
+               entry.second.in_flight + entry.second.unrecorded == 0;
     });
 }
 
-void Dispatcher::set_up(Gateway& gateway, GatewaySetup setup, core::Microseconds now) {
-    gateway.limiter.configure(setup.max_in_flight, setup.rate_limit_per_s, now);
-    const bool same_keys = gateway.driver != nullptr && gateway.setup.driver == setup.driver &&
-                           gateway.setup.options == setup.options;
-    if (!same_keys) {
-        core::OpenedGateway opened = setup.driver->open(setup.options, crypto_);
-        if (opened.gateway == nullptr) {
-            // What is in flight is finished with the keys with which it was begun.
-            gateway.configured = false;
-            return;
-        }
-        gateway.driver = std::move(opened.gateway);
+// Null when the options are unusable.
+Dispatcher::ConfigurationPtr Dispatcher::open(GatewaySetup setup, const Configuration* old) const {
+    auto opened = std::make_shared<Configuration>();
+    if (old != nullptr && old->setup.driver == setup.driver &&
+        old->setup.options == setup.options) {
+        opened->driver = old->driver;
+    } else {
+        opened->driver = setup.driver->open(setup.options, crypto_).gateway;
     }
-    gateway.setup = std::move(setup);
-    gateway.configured = true;
+    if (opened->driver == nullptr) {
+        return nullptr;
+    }
+    opened->setup = std::move(setup);
+    return opened;
 }
 
 int Dispatcher::allowance(const std::string& gateway, core::Microseconds now) {
     const auto found = gateways_.find(gateway);
-    if (found == gateways_.end() || !found->second.configured || is_full(gateway)) {
+    if (found == gateways_.end() || found->second.configuration == nullptr || is_full(gateway)) {
         return 0;
     }
     return found->second.limiter.allowance(found->second.in_flight, now);
@@ -138,16 +142,15 @@ int Dispatcher::current_limit(const std::string& gateway) const {
 // Hands a request to the HTTP client. An answer where none was sent.
 std::optional<core::GatewayAnswer> Dispatcher::send(std::uint64_t id, const Transfer& transfer,
                                                     std::int64_t unix_s) {
-    const Gateway& gateway = gateways_.at(transfer.call.gateway);
-    if (gateway.driver == nullptr) {
+    if (transfer.configuration == nullptr) {
         return not_sent("the gateway's options are unusable");
     }
     const std::optional<std::string> nonce = random_nonce();
     if (!nonce) {
         return not_sent("no random number could be made");
     }
-    core::BuiltRequest built = gateway.driver->build(refund_call(transfer.call, transfer.page),
-                                                     core::SigningMoment{unix_s, *nonce});
+    core::BuiltRequest built = transfer.configuration->driver->build(
+        refund_call(transfer.call, transfer.page), core::SigningMoment{unix_s, *nonce});
     if (auto* refusal = std::get_if<core::GatewayAnswer>(&built)) {
         return std::move(*refusal);
     }
@@ -155,8 +158,9 @@ std::optional<core::GatewayAnswer> Dispatcher::send(std::uint64_t id, const Tran
     job.id = id;
     job.request = std::move(std::get<core::HttpRequest>(built));
     // All pages of a list within the time of one request: the lease was reckoned with it.
-    job.timeout_ms = gateway.setup.timeout_ms - static_cast<int>(transfer.spent_us / 1000);
-    job.ca_file = gateway.setup.ca_file;
+    job.timeout_ms =
+        gateways_.at(transfer.call.gateway).timeout_ms - static_cast<int>(transfer.spent_us / 1000);
+    job.ca_file = transfer.configuration->setup.ca_file;
     if (!client_.submit(std::move(job))) {
         return not_sent("the HTTP client could not start the request");
     }
@@ -168,6 +172,7 @@ void Dispatcher::start(Call call, DispatchTime time) {
     const std::uint64_t id = next_id_++;
     Transfer begun;
     begun.call = std::move(call);
+    begun.configuration = gateway.configuration;
     const Transfer& transfer = calls_.emplace(id, std::move(begun)).first->second;
     gateway.limiter.started(1);
     ++gateway.in_flight;
@@ -179,32 +184,31 @@ void Dispatcher::start(Call call, DispatchTime time) {
     }
     if (refusal) {
         --gateway.in_flight;
-        finish(std::move(calls_.extract(id).mapped().call), std::move(*refusal), 0, 0);
+        finish(std::move(calls_.extract(id).mapped()), std::move(*refusal), 0, 0);
     }
 }
 
 void Dispatcher::give_back(Call call, std::string why) {
-    finish_unsent(std::move(call), std::move(why));
+    Transfer never_begun;
+    never_begun.configuration = gateways_[call.gateway].configuration;
+    never_begun.call = std::move(call);
+    finish(std::move(never_begun), not_sent(std::move(why)), 0, 0);
 }
 
-void Dispatcher::finish(Call call, core::GatewayAnswer answer, int http_status,
+void Dispatcher::finish(Transfer transfer, core::GatewayAnswer answer, int http_status,
                         std::int64_t duration_us) {
-    Gateway& gateway = gateways_[call.gateway];
+    Gateway& gateway = gateways_.at(transfer.call.gateway);
     FinishedCall finished;
-    finished.call = std::move(call);
+    finished.call = std::move(transfer.call);
     finished.answer = std::move(answer);
     finished.http_status = http_status;
     finished.duration_us = duration_us;
-    if (gateway.setup.driver != nullptr) {
-        finished.traits = gateway.setup.driver->traits;
+    if (transfer.configuration != nullptr) {
+        finished.traits = transfer.configuration->setup.driver->traits;
     }
     finished_.push_back(std::move(finished));
     ++gateway.unrecorded;
     ++ended_;
-}
-
-void Dispatcher::finish_unsent(Call call, std::string why) {
-    finish(std::move(call), not_sent(std::move(why)), 0, 0);
 }
 
 // Whether the call goes on with the next page of its gateway's list.
@@ -223,7 +227,7 @@ void Dispatcher::take_result(const HttpResult& result, DispatchTime time) {
     }
     Transfer& transfer = found->second;
     Gateway& gateway = gateways_.at(transfer.call.gateway);
-    core::GatewayAnswer answer = gateway.driver->read_answer(
+    core::GatewayAnswer answer = transfer.configuration->driver->read_answer(
         refund_call(transfer.call, transfer.page), result.response, time.unix_s);
     if (!answer.next_page.empty()) {
         if (read_on(result.id, transfer, answer, result, time.unix_s)) {
@@ -236,13 +240,13 @@ void Dispatcher::take_result(const HttpResult& result, DispatchTime time) {
         // The pages before were.
         answer.facts.verdict = core::Verdict::unknown;
     }
-    hide_secrets(answer, gateway.setup);
+    hide_secrets(answer, transfer.configuration->setup);
     --gateway.in_flight;
     gateway.limiter.answered(answer.facts.verdict == core::Verdict::wait || answer.facts.slow_down,
                              time.now);
     const std::int64_t duration_us = transfer.spent_us + result.duration_us;
-    finish(std::move(calls_.extract(found).mapped().call), std::move(answer),
-           result.response.status, duration_us);
+    finish(std::move(calls_.extract(found).mapped()), std::move(answer), result.response.status,
+           duration_us);
 }
 
 void Dispatcher::advance(DispatchTime time) {

@@ -73,8 +73,9 @@ class Dispatcher {
     explicit Dispatcher(const HttpClientLimits& limits);
 
     // The gateways from now on. Keys are parsed anew only where an option has changed. What is in
-    // flight to one that is gone is finished as it was begun. Hazard: what is in flight to one that
-    // changed is read, and its secrets are hidden, with the new options.
+    // flight is finished with the keys with which it was begun, also when its gateway is gone or
+    // another by now: another provider's driver could take the answer for "I do not know this
+    // refund", and new keys would not be looked for where the old ones are quoted.
     void configure(std::vector<GatewaySetup> setups, core::Microseconds now);
 
     // How many calls to the gateway may start now; 0 for an unknown one.
@@ -111,28 +112,33 @@ class Dispatcher {
     std::size_t transfers() const { return calls_.size(); }
 
   private:
-    struct Gateway {
+    struct Configuration {
         GatewaySetup setup;
-        std::unique_ptr<core::Gateway> driver;  // null: its options are unusable
+        std::shared_ptr<const core::Gateway> driver;
+    };
+    using ConfigurationPtr = std::shared_ptr<const Configuration>;
+    struct Gateway {
+        ConfigurationPtr configuration;  // null: it is gone, or its options are unusable
         core::Limiter limiter;
+        int timeout_ms = 0;
         int in_flight = 0;
         int unrecorded = 0;
-        bool configured = false;
     };
     struct Transfer {
         Call call;
-        std::string page;  // of a query: where its gateway's list is read on
+        ConfigurationPtr configuration;  // with which it was begun
+        std::string page;                // of a query: where its gateway's list is read on
         int pages = 1;
         std::int64_t spent_us = 0;  // by the pages before
     };
 
-    void set_up(Gateway& gateway, GatewaySetup setup, core::Microseconds now);
+    ConfigurationPtr open(GatewaySetup setup, const Configuration* old) const;
     std::optional<core::GatewayAnswer> send(std::uint64_t id, const Transfer& transfer,
                                             std::int64_t unix_s);
     bool read_on(std::uint64_t id, Transfer& transfer, const core::GatewayAnswer& answer,
                  const HttpResult& result, std::int64_t unix_s);
-    void finish(Call call, core::GatewayAnswer answer, int http_status, std::int64_t duration_us);
-    void finish_unsent(Call call, std::string why);
+    void finish(Transfer transfer, core::GatewayAnswer answer, int http_status,
+                std::int64_t duration_us);
     void take_result(const HttpResult& result, DispatchTime time);
 
     HttpClient client_;

@@ -404,6 +404,61 @@ TEST_F(DispatcherTest, AGatewayThatIsGoneFinishesWhatWasBegun) {
     EXPECT_EQ(dispatcher_->current_limit("g"), 0) << "and is forgotten then";
 }
 
+// A gateway that quotes the token it was sent, also when there is a new one by then.
+TEST_F(DispatcherTest, AChangedKeyDoesNotShowTheOldOne) {
+    Gate gate;
+    const ScriptedServer server([&](const Received& request) {
+        gate.wait();
+        return "verdict=rejected\nerror=wrong key " + request.headers.at("x-token");
+    });
+    configure(setup("g", server.url(), "old-secret-1"));
+    start(call("g", "r1"));
+    EXPECT_TRUE(turn_until([&] { return !server.seen().empty(); }));
+    configure(setup("g", server.url(), "new-secret-2"));
+    gate.open();
+    EXPECT_EQ(take_finished().answer.error, "wrong key ***");
+}
+
+// The provider that was asked, not the one that has its name by now: what one says of a refund the
+// other's driver may take for leave to send it again.
+TEST_F(DispatcherTest, AGatewayMadeAnewDoesNotReadTheAnswersOfTheOldOne) {
+    Gate gate;
+    const ScriptedServer server([&](const Received&) {
+        gate.wait();
+        return "verdict=processing\naccount=?";
+    });
+    GatewaySetup before = setup("g", server.url());
+    before.options.set("account", "the one that was asked");
+    configure(std::move(before));
+    start(call("g", "r1", CallKind::query));
+    EXPECT_TRUE(turn_until([&] { return !server.seen().empty(); }));
+    GatewaySetup after = setup("g", server.url());
+    after.driver = &scripted_too;
+    after.options.set("account", "another");
+    configure(std::move(after));
+    gate.open();
+    const FinishedCall finished = take_finished();
+    EXPECT_EQ(finished.answer.refund_id, "the one that was asked");
+    EXPECT_EQ(finished.traits.query_delay_s, scripted_traits.query_delay_s);
+}
+
+// A page asked for with other keys would be a page of another account's list.
+TEST_F(DispatcherTest, AListIsReadToItsEndAsItWasBegun) {
+    Gate gate;
+    const ScriptedServer server([&](const Received& request) {
+        gate.wait();
+        return request.start_line.find("page=2") != std::string::npos ? "verdict=succeeded"
+                                                                      : "next=2";
+    });
+    configure(setup("g", server.url(), "token-1"));
+    start(call("g", "r1", CallKind::query));
+    EXPECT_TRUE(turn_until([&] { return !server.seen().empty(); }));
+    configure(setup("g", server.url(), "token-2"));
+    gate.open();
+    EXPECT_EQ(take_finished().answer.facts.verdict, Verdict::succeeded);
+    EXPECT_EQ(server.seen_headers("x-token"), (std::vector<std::string>{"token-1", "token-1"}));
+}
+
 TEST_F(DispatcherTest, HandsBackTheTraits) {
     const ScriptedServer server("verdict=processing");
     configure(setup("g", server.url()));
