@@ -186,7 +186,8 @@ my @bad = (
 	[ 'stripe', 'secret_keys', secret_keys => $keys{stripe}{secret_key} ],
 );
 
-# The statement is refused because of the option, and shown nowhere.
+# The statement, which ends without a semicolon lest another follow it, is refused because of the
+# option, and shown nowhere.
 sub refused_ok
 {
 	my ($statement, $option, $what) = @_;
@@ -208,14 +209,14 @@ for my $case (@bad)
 	my %options = (inline($name), %change);
 	delete $options{$_} for grep { !defined $options{$_} } keys %options;
 	refused_ok("CREATE USER MAPPING FOR PUBLIC SERVER $name OPTIONS ("
-		  . Payonce::TestServer::option_list(%options) . ');',
+		  . Payonce::TestServer::option_list(%options) . ')',
 		$option, "$name, $option");
 }
 for my $change ("ADD secret_key_file '/etc/payonce/key'", "SET secret_key 'pk_live_of_nobody_at_all'",
 	"SET webhook_secret '$keys{stripe}{secret_key}'")
 {
 	my ($option) = $change =~ /(secret_key|webhook_secret)/;
-	refused_ok("ALTER USER MAPPING FOR CURRENT_USER SERVER stripe OPTIONS ($change);", $option,
+	refused_ok("ALTER USER MAPPING FOR CURRENT_USER SERVER stripe OPTIONS ($change)", $option,
 		"ALTER ... $option");
 }
 # Also when all is well.
