@@ -210,6 +210,11 @@ const core::Driver* driver_of_server(const char* name) {
     return server == nullptr ? nullptr : driver_of_wrapper(server->fdwid);
 }
 
+const core::Driver* driver_of_wrapper_named(const char* name) {
+    const Oid wrapper = get_foreign_data_wrapper_oid(name, true);
+    return OidIsValid(wrapper) ? driver_of_wrapper(wrapper) : nullptr;
+}
+
 core::GatewayTraits gateway_traits(const char* name) {
     const core::Driver* driver = driver_of_server(name);
     return driver == nullptr ? core::GatewayTraits{} : driver->traits;

@@ -49,8 +49,9 @@ bool load_gateway(const char* name, Oid role, GatewayConfig* config);
 // Overwrites the options' values, once they have been handed over.
 void wipe_options(GatewayConfig* config);
 
-// The driver of a server's wrapper; null: it is none of payonce's.
+// The driver of a server's wrapper, or of the wrapper of this name; null: it is none of payonce's.
 const core::Driver* driver_of_server(const char* name);
+const core::Driver* driver_of_wrapper_named(const char* name);
 // The habits of the gateway of this name; none for one that is not there.
 core::GatewayTraits gateway_traits(const char* name);
 

@@ -176,23 +176,30 @@ Concern concern_of(const Node* statement) {
     }
 }
 
-const char* server_of_mapping(const Node* statement) {
+const core::Driver* driver_of_statement(const Node* statement) {
     switch (nodeTag(statement)) {
+        case T_CreateForeignServerStmt:
+            return driver_of_wrapper_named(
+                reinterpret_cast<const CreateForeignServerStmt*>(statement)->fdwname);
+        case T_AlterForeignServerStmt:
+            return driver_of_server(
+                reinterpret_cast<const AlterForeignServerStmt*>(statement)->servername);
         case T_CreateUserMappingStmt:
-            return reinterpret_cast<const CreateUserMappingStmt*>(statement)->servername;
+            return driver_of_server(
+                reinterpret_cast<const CreateUserMappingStmt*>(statement)->servername);
         case T_AlterUserMappingStmt:
-            return reinterpret_cast<const AlterUserMappingStmt*>(statement)->servername;
+            return driver_of_server(
+                reinterpret_cast<const AlterUserMappingStmt*>(statement)->servername);
         default:
             return nullptr;
     }
 }
 
-// The options may be secrets, and pg_stat_activity shows a session's last statement for as long as
-// it is idle.
-void hide_secrets_of_mapping(const Node* statement) {
-    const char* server = server_of_mapping(statement);
-    if (server != nullptr && driver_of_server(server) != nullptr) {
-        pgstat_report_activity(STATE_RUNNING, "<user mapping of payonce: options are not shown>");
+// The options may be secrets (of a server by mistake: it is refused, but was written), and
+// pg_stat_activity shows a session's last statement for as long as it is idle.
+void hide_options(const Node* statement) {
+    if (driver_of_statement(statement) != nullptr) {
+        pgstat_report_activity(STATE_RUNNING, "<gateway of payonce: options are not shown>");
     }
 }
 
@@ -203,7 +210,7 @@ void process_utility(PlannedStmt* planned, const char* query, bool read_only_tre
     // Before it runs: a statement that ends its transaction may free its own tree.
     const Concern concern = concern_of(planned->utilityStmt);
     before_statement(planned->utilityStmt);
-    hide_secrets_of_mapping(planned->utilityStmt);
+    hide_options(planned->utilityStmt);
     if (previous_hook != nullptr) {
         previous_hook(planned, query, read_only_tree, context, parameters, environment, destination,
                       completion);

@@ -219,6 +219,12 @@ for my $change ("ADD secret_key_file '/etc/payonce/key'", "SET secret_key 'pk_li
 	refused_ok("ALTER USER MAPPING FOR CURRENT_USER SERVER stripe OPTIONS ($change)", $option,
 		"ALTER ... $option");
 }
+# A secret does not belong there, but that is where it was put.
+for my $statement ('ALTER SERVER stripe OPTIONS (ADD',
+	'CREATE SERVER misplaced FOREIGN DATA WRAPPER payonce_stripe OPTIONS (')
+{
+	refused_ok("$statement secret_key '$keys{stripe}{secret_key}')", 'secret_key', $statement);
+}
 # Also when all is well.
 $psql->query_safe("ALTER USER MAPPING FOR CURRENT_USER SERVER stripe OPTIONS"
 	. " (SET secret_key '$wrong_secret_key', SET webhook_secret '$wrong_webhook_secret')");
