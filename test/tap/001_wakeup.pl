@@ -12,7 +12,8 @@ use PostgreSQL::Test::Utils;
 use Payonce::Gateway;
 use Payonce::TestServer;
 
-my $wechat = Payonce::Gateway->new('wechat');
+# One refund goes out without the token that the gateway has come to want.
+my $wechat = Payonce::Gateway->new('wechat', provokes => ['bearer_failures']);
 my $server = Payonce::TestServer->new(
 	'main',
 	settings => {
