@@ -92,11 +92,15 @@ struct RefundNotice {
 
 struct Notice {
     NoticeKind kind = NoticeKind::forged;
-    std::string why;      // forged, unusable, ignored: for the server's log; holds no secret
+    // forged, unusable, ignored: for the server's log; holds no secret; clean_text()
+    std::string why;
     std::string content;  // payment, refund: what it says, to be read by a person; clean_text()
     PaymentNotice payment;
     RefundNotice refund;
 };
+
+// One of those that say nothing but why.
+Notice notice(NoticeKind kind, std::string_view why);
 
 enum class ReplyKind : std::uint8_t {
     accepted,  // recorded, or of no use: do not repeat it
@@ -110,6 +114,9 @@ struct NoticeReply {
     std::string_view content_type;
     std::string_view body;
 };
+
+// What a request that brought no answer ended in; unset when it was answered.
+std::optional<GatewayAnswer> unanswered(const HttpResponse& response);
 
 // One configured gateway: holds its keys, parsed. Const functions only, so that what was begun with
 // it can be finished with it.
@@ -143,6 +150,9 @@ class GatewayOptions {
     };
     std::vector<Option> options_;
 };
+
+// The option url without slashes at its end.
+std::string base_url(const GatewayOptions& options);
 
 // What is wrong with an option; shows no value of a secret one.
 struct OptionProblem {

@@ -1,5 +1,7 @@
 #include "core/gateway_answer.h"
 
+#include "core/text.h"
+
 namespace payonce::core {
 
 const char* name_of(CallKind kind) noexcept {
@@ -47,6 +49,13 @@ WhenUnknown when_unknown_of(std::string_view name) noexcept {
         return WhenUnknown::new_key;
     }
     return name == "give_up" ? WhenUnknown::give_up : WhenUnknown::resend;
+}
+
+GatewayAnswer answer(Verdict verdict, std::string_view error) {
+    GatewayAnswer made;
+    made.facts.verdict = verdict;
+    made.error = clean_text(error);
+    return made;
 }
 
 }  // namespace payonce::core

@@ -68,4 +68,6 @@ struct GatewayAnswer {
     std::string next_page;
 };
 
+GatewayAnswer answer(Verdict verdict, std::string_view error = {});
+
 }  // namespace payonce::core

@@ -4,12 +4,10 @@
 #include <array>
 #include <charconv>
 
+#include "core/text.h"
+
 namespace payonce::core {
 namespace {
-
-bool is_alphanumeric(char c) noexcept {
-    return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
-}
 
 // ISO 4217 list one, without the codes that no customer pays in: precious metals (XAU …), bond
 // market units (XBA …), SDR, XTS, XXX and the funds codes. Sorted: it is searched by halves.

@@ -1,5 +1,6 @@
 #include "core/text.h"
 
+#include <algorithm>
 #include <cstdint>
 
 namespace payonce::core {
@@ -39,6 +40,14 @@ bool is_control(std::string_view text, std::size_t at, std::size_t length) {
     return lead == 0xC2 && byte_at(text, at + 1) < 0xA0;
 }
 
+char lower(char c) noexcept {
+    return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+}
+
+char upper(char c) noexcept {
+    return c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c;
+}
+
 }  // namespace
 
 std::string clean_text(std::string_view bytes, std::size_t max_bytes) {
@@ -62,6 +71,23 @@ std::string clean_text(std::string_view bytes, std::size_t max_bytes) {
         at += length;
     }
     return clean;
+}
+
+std::string lower_case(std::string_view text) {
+    std::string made(text);
+    std::transform(made.begin(), made.end(), made.begin(), lower);
+    return made;
+}
+
+std::string upper_case(std::string_view text) {
+    std::string made(text);
+    std::transform(made.begin(), made.end(), made.begin(), upper);
+    return made;
+}
+
+bool is_same_ignoring_case(std::string_view a, std::string_view b) noexcept {
+    return std::equal(a.begin(), a.end(), b.begin(), b.end(),
+                      [](char x, char y) { return lower(x) == lower(y); });
 }
 
 std::string percent_encode(std::string_view text) {

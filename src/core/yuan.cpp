@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstddef>
 
+#include "core/text.h"
+
 namespace payonce::core {
 namespace {
 
@@ -10,7 +12,7 @@ namespace {
 constexpr std::size_t max_yuan_digits = 15;
 
 bool is_digits(std::string_view text) noexcept {
-    return std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; });
+    return std::all_of(text.begin(), text.end(), is_digit);
 }
 
 std::int64_t number_of(std::string_view digits) noexcept {

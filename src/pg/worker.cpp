@@ -44,7 +44,7 @@ constexpr int one_by_one_s = 60;      // after a claim that failed
 constexpr int config_max_age_s = 60;
 // For so long options that cannot be used may be on their way: a file that is being written, a user
 // mapping in the next transaction. A whole queue in attention would be a person's work for nothing.
-constexpr int option_grace_s = 10;
+constexpr int option_grace_ms = 10'000;
 
 // What one worker knows. Plain data in static memory: an ereport may leave any frame.
 struct Worker {
@@ -276,7 +276,7 @@ struct Doubt {
 };
 
 Doubt& doubt_about(const char* gateway) {
-    static List* doubts = NIL;  // one for each gateway that ever had such options
+    static List* doubts = NIL;  // one for each gateway that there ever was
     ListCell* cell = nullptr;
     foreach (cell, doubts) {
         auto* known = static_cast<Doubt*>(lfirst(cell));
@@ -304,7 +304,7 @@ void give_options_time(TimestampTz now) {
             continue;
         }
         doubt.since = doubt.since == 0 || doubt.since > now ? now : doubt.since;
-        const TimestampTz end = TimestampTzPlusMilliseconds(doubt.since, option_grace_s * 1000);
+        const TimestampTz end = TimestampTzPlusMilliseconds(doubt.since, option_grace_ms);
         if (now < end) {
             config.hindrance = config.unusable;
             config.unusable = nullptr;

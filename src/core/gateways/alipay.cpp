@@ -18,6 +18,7 @@
 #include "core/gateways/alipay_answer.h"
 #include "core/gateways/alipay_notice.h"
 #include "core/gateways/alipay_text.h"
+#include "core/gateways/chinese_reason.h"
 #include "core/json.h"
 #include "core/signed_node.h"
 #include "core/text.h"
@@ -53,23 +54,15 @@ struct Identity {
     std::optional<CertificateNames> certificates;  // unset: key mode
 };
 
-GatewayAnswer answer(Verdict verdict, std::string error) {
-    GatewayAnswer made;
-    made.facts.verdict = verdict;
-    made.error = std::move(error);
-    return made;
-}
-
 GatewayAnswer unverifiable(const std::string& error) {
-    GatewayAnswer made = answer(Verdict::unknown, clean_text(error));
+    GatewayAnswer made = answer(Verdict::unknown, error);
     made.facts.concern = Concern::unverifiable;
     return made;
 }
 
 bool is_plain(std::string_view number, std::string_view besides_letters_and_digits) noexcept {
     const auto plain = [=](char c) {
-        return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') ||
-               besides_letters_and_digits.find(c) != std::string_view::npos;
+        return is_alphanumeric(c) || besides_letters_and_digits.find(c) != std::string_view::npos;
     };
     return !number.empty() && number.size() <= max_number_bytes &&
            std::all_of(number.begin(), number.end(), plain);
@@ -95,17 +88,6 @@ std::string_view obstacle_to(const RefundCall& call) noexcept {
     return call.amount > 0 ? "" : "the amount is not positive";
 }
 
-// One text for each reason: a repetition should be the same request.
-std::string_view reason_text(std::string_view reason) noexcept {
-    if (reason == "duplicate") {
-        return "订单重复支付";
-    }
-    if (reason == "late") {
-        return "订单已关闭";
-    }
-    return reason == "mismatch" ? "支付金额不符" : "商家退款";
-}
-
 std::string_view method_of(CallKind kind) noexcept {
     return kind == CallKind::refund ? "alipay.trade.refund" : "alipay.trade.fastpay.refund.query";
 }
@@ -125,7 +107,7 @@ std::string biz_content(const RefundCall& call) {
     }
     if (call.kind == CallKind::refund) {
         content["refund_amount"] = yuan_of_fen(call.amount);
-        content["refund_reason"] = reason_text(call.reason);
+        content["refund_reason"] = chinese_reason(call.reason);
     }
     return content.dump();
 }
@@ -136,23 +118,13 @@ std::string text_of_string(std::string_view json_text) {
 }
 
 bool says_utf8(std::string_view charset) {
-    std::string lower(charset);
-    std::transform(lower.begin(), lower.end(), lower.begin(), [](char c) {
-        return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
-    });
+    const std::string lower = lower_case(charset);
     return lower.empty() || lower == "utf-8";
 }
 
 FormFields without(FormFields fields, std::string_view name) {
     std::erase_if(fields, [=](const auto& field) { return field.first == name; });
     return fields;
-}
-
-Notice not_believed(NoticeKind kind, std::string_view why) {
-    Notice made;
-    made.kind = kind;
-    made.why = why;
-    return made;
 }
 
 class AlipayGateway final : public Gateway {
@@ -180,7 +152,7 @@ class AlipayGateway final : public Gateway {
 
 BuiltRequest AlipayGateway::build(const RefundCall& call, const SigningMoment& moment) const {
     if (const std::string_view obstacle = obstacle_to(call); !obstacle.empty()) {
-        return answer(Verdict::rejected, std::string(obstacle));
+        return answer(Verdict::rejected, obstacle);
     }
     FormFields fields = {
         {"app_id", identity_.app_id}, {"method", std::string(method_of(call.kind))},
@@ -212,14 +184,12 @@ BuiltRequest AlipayGateway::build(const RefundCall& call, const SigningMoment& m
 GatewayAnswer AlipayGateway::read_answer(const RefundCall& call, const HttpResponse& response,
                                          std::int64_t now_unix_s) const {
     GatewayAnswer made;
-    if (response.delivery == Delivery::not_sent) {
-        made = answer(Verdict::not_sent, clean_text(response.error));
-    } else if (response.delivery == Delivery::uncertain) {
-        made = answer(Verdict::unknown, clean_text(response.error));
+    if (const auto none = unanswered(response)) {
+        made = *none;
     } else if (response.status != 200) {
         // Not Alipay's word: it answers what it has processed with 200, errors too.
-        made = answer(Verdict::unknown, clean_text("HTTP " + std::to_string(response.status) +
-                                                   ": " + clean_text(response.body, 200)));
+        made = answer(Verdict::unknown, "HTTP " + std::to_string(response.status) + ": " +
+                                            clean_text(response.body, 200));
         made.facts.slow_down = response.status == 429 || response.status == 503;
     } else {
         made = read_body(call, response.body, now_unix_s);
@@ -301,39 +271,39 @@ bool AlipayGateway::is_signed(const FormFields& fields) const {
 
 Notice AlipayGateway::read_notice(const RawNotice& raw) const {
     if (raw.body.size() > max_notice_bytes) {
-        return not_believed(NoticeKind::forged, "the body is longer than 64 KiB");
+        return notice(NoticeKind::forged, "the body is longer than 64 KiB");
     }
     const auto fields = read_form(raw.body);
     if (!fields) {
-        return not_believed(NoticeKind::forged, "the body is not a form of distinct fields");
+        return notice(NoticeKind::forged, "the body is not a form of distinct fields");
     }
     if (!says_utf8(form_value(*fields, "charset"))) {
-        return not_believed(NoticeKind::forged, "charset is not utf-8");
+        return notice(NoticeKind::forged, "charset is not utf-8");
     }
     if (form_value(*fields, "sign").empty()) {
-        return not_believed(NoticeKind::forged, "it has no sign");
+        return notice(NoticeKind::forged, "it has no sign");
     }
     if (form_value(*fields, "sign_type") != "RSA2") {
-        return not_believed(NoticeKind::forged, "sign_type is not RSA2");
+        return notice(NoticeKind::forged, "sign_type is not RSA2");
     }
     if (is_expired(raw.now_unix_s)) {
-        return not_believed(NoticeKind::unusable,
-                            "alipay_cert has expired: download Alipay's certificate from the open "
-                            "platform and set alipay_cert");
+        return notice(NoticeKind::unusable,
+                      "alipay_cert has expired: download Alipay's certificate from the open "
+                      "platform and set alipay_cert");
     }
     if (!is_signed(*fields)) {
-        return not_believed(
+        return notice(
             NoticeKind::forged,
             identity_.certificates
                 ? "the signature is wrong (if all are: alipay_cert is no longer Alipay's)"
                 : "the signature is wrong (if all are: alipay_public_key is not Alipay's)");
     }
     if (form_value(*fields, "app_id") != identity_.app_id) {
-        return not_believed(NoticeKind::forged, "app_id is not ours");
+        return notice(NoticeKind::forged, "app_id is not ours");
     }
     if (!identity_.seller_id.empty() && !alipay::is_message(*fields) &&
         form_value(*fields, "seller_id") != identity_.seller_id) {
-        return not_believed(NoticeKind::forged, "seller_id is not ours");
+        return notice(NoticeKind::forged, "seller_id is not ours");
     }
     return alipay::read_fields(*fields);
 }
@@ -365,8 +335,7 @@ MaybeProblem check_ids(const GatewayOptions& options) {
     }
     const std::string_view seller_id = options.get("seller_id");
     const bool is_seller_id = seller_id.starts_with("2088") && seller_id.size() <= 30 &&
-                              std::all_of(seller_id.begin(), seller_id.end(),
-                                          [](char c) { return c >= '0' && c <= '9'; });
+                              std::all_of(seller_id.begin(), seller_id.end(), is_digit);
     if (!seller_id.empty() && !is_seller_id) {
         return problem("seller_id", "It is not a number that begins with 2088.",
                        "Give the merchant's PID, or leave the option out.");

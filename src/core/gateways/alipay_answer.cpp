@@ -55,13 +55,6 @@ constexpr std::string_view refusals[] = {
     "ACQ.REFUND_ACCOUNT_NOT_EXIST",
 };
 
-GatewayAnswer answer(Verdict verdict, std::string error = {}) {
-    GatewayAnswer made;
-    made.facts.verdict = verdict;
-    made.error = std::move(error);
-    return made;
-}
-
 bool is_refusal(std::string_view sub_code) noexcept {
     return std::find(std::begin(refusals), std::end(refusals), sub_code) != std::end(refusals);
 }
@@ -109,9 +102,9 @@ std::string_view advice_on(std::string_view code, std::string_view sub_code) noe
 }
 
 GatewayAnswer configuration_answer(const json& node) {
-    GatewayAnswer made = answer(
-        Verdict::rejected, clean_text(said_by(node) + "; " +
-                                      std::string(advice_on(code_of(node), sub_code_of(node)))));
+    GatewayAnswer made =
+        answer(Verdict::rejected,
+               said_by(node) + "; " + std::string(advice_on(code_of(node), sub_code_of(node))));
     // The next request would be refused just like this one.
     made.facts.slow_down = true;
     return made;
@@ -145,9 +138,10 @@ GatewayAnswer after_refund(const json& node) {
     if (fund_change == "Y") {
         return answer(Verdict::succeeded);
     }
-    return answer(Verdict::unknown, clean_text("Alipay accepted the request without moving money "
-                                               "by it (fund_change \"" +
-                                               fund_change + "\")"));
+    return answer(Verdict::unknown,
+                  "Alipay accepted the request without moving money "
+                  "by it (fund_change \"" +
+                      fund_change + "\")");
 }
 
 GatewayAnswer after_query(const RefundCall& call, const json& node) {
@@ -156,9 +150,10 @@ GatewayAnswer after_query(const RefundCall& call, const json& node) {
     }
     const std::string status = text_member(node, "refund_status", max_code_bytes);
     if (status != "REFUND_SUCCESS") {
-        return answer(Verdict::unknown, clean_text("Alipay's answer has an unknown refund_status "
-                                                   "\"" +
-                                                   status + "\""));
+        return answer(Verdict::unknown,
+                      "Alipay's answer has an unknown refund_status "
+                      "\"" +
+                          status + "\"");
     }
     const std::string said = text_member(node, "refund_amount", max_code_bytes);
     const auto amount = fen_of_yuan(said);
@@ -167,9 +162,9 @@ GatewayAnswer after_query(const RefundCall& call, const json& node) {
                       "Alipay's answer says that it refunded, but no readable refund_amount");
     }
     if (*amount != call.amount) {
-        return answer(Verdict::abnormal,
-                      clean_text("Alipay refunded " + said + " yuan under this number instead of " +
-                                 yuan_of_fen(call.amount)));
+        return answer(Verdict::abnormal, "Alipay refunded " + said +
+                                             " yuan under this number instead of " +
+                                             yuan_of_fen(call.amount));
     }
     return answer(Verdict::succeeded);
 }

@@ -47,13 +47,6 @@ std::string content_of(const FormFields& fields) {
     return clean_text(content, max_content_bytes);
 }
 
-Notice notice(NoticeKind kind, std::string why) {
-    Notice made;
-    made.kind = kind;
-    made.why = std::move(why);
-    return made;
-}
-
 // Notices about refunds have the trade's status too: a TRADE_SUCCESS that was partly refunded is no
 // second payment. A refund_fee of 0.00 by itself is no refund, and must not hide a payment.
 bool is_about_refund(const FormFields& fields) noexcept {
@@ -123,12 +116,12 @@ bool is_message(const FormFields& fields) noexcept {
 Notice read_fields(const FormFields& fields) {
     if (is_message(fields)) {
         return notice(NoticeKind::ignored,
-                      clean_text("the message " + std::string(form_value(fields, "msg_method"))));
+                      "the message " + std::string(form_value(fields, "msg_method")));
     }
     const std::string_view status = form_value(fields, "trade_status");
     const bool paid = status == "TRADE_SUCCESS" || status == "TRADE_FINISHED";
     if (!paid && status != "TRADE_CLOSED") {
-        return notice(NoticeKind::ignored, clean_text("trade_status " + std::string(status)));
+        return notice(NoticeKind::ignored, "trade_status " + std::string(status));
     }
     return is_about_refund(fields) ? refund_notice(fields) : payment_notice(fields, paid);
 }

@@ -2,13 +2,14 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <cstddef>
 #include <utility>
+#include <vector>
 
 #include "core/identifiers.h"
 #include "core/json.h"
 #include "core/text.h"
+#include "core/webhook_signature.h"
 
 namespace payonce::core {
 namespace {
@@ -18,16 +19,7 @@ using nlohmann::json;
 constexpr std::size_t max_refund_id_bytes = 128;
 constexpr std::size_t max_token_bytes = 4096;
 constexpr std::size_t max_content_bytes = 2000;
-// Standard Webhooks: "within an acceptable tolerance"; its libraries take five minutes.
-constexpr std::int64_t max_notice_age_s = 300;
-constexpr int max_signatures = 16;
-
-GatewayAnswer answer(Verdict verdict, std::string error = {}) {
-    GatewayAnswer made;
-    made.facts.verdict = verdict;
-    made.error = std::move(error);
-    return made;
-}
+constexpr std::size_t max_signatures = 16;
 
 // --- Answers -----------------------------------------------------------------------------------
 
@@ -110,41 +102,15 @@ GatewayAnswer read_status(const RefundCall& call, const HttpResponse& response) 
 
 // --- Notifications -----------------------------------------------------------------------------
 
-Notice notice(NoticeKind kind, std::string why) {
-    Notice made;
-    made.kind = kind;
-    made.why = std::move(why);
-    return made;
-}
-
-bool is_recent(std::string_view timestamp, std::int64_t now_unix_s) {
-    std::int64_t sent = 0;
-    const char* end = timestamp.data() + timestamp.size();
-    const auto read = std::from_chars(timestamp.data(), end, sent);
-    // No difference of numbers that somebody else chose: it could overflow.
-    return read.ec == std::errc() && read.ptr == end && sent >= now_unix_s - max_notice_age_s &&
-           sent <= now_unix_s + max_notice_age_s;
-}
-
-// Takes as long whatever the bytes are.
-bool same_bytes(std::string_view a, std::string_view b) noexcept {
-    unsigned difference = a.size() == b.size() ? 0U : 1U;
-    for (std::size_t i = 0; i < std::min(a.size(), b.size()); ++i) {
-        difference |= static_cast<unsigned char>(a[i]) ^ static_cast<unsigned char>(b[i]);
-    }
-    return difference == 0;
-}
-
-// The header lists signatures, parted by blanks: "v1,<base64> v1a,…". One that fits is enough.
-bool any_matches(std::string_view header, std::string_view expected) {
-    bool matches = false;
-    for (int i = 0; i < max_signatures && !header.empty(); ++i) {
+// The header lists signatures, parted by blanks: "v1,<base64> v1a,…".
+std::vector<std::string_view> read_signatures(std::string_view header) {
+    std::vector<std::string_view> signatures;
+    while (signatures.size() < max_signatures && !header.empty()) {
         const std::size_t end = std::min(header.find(' '), header.size());
-        const bool this_one = same_bytes(header.substr(0, end), expected);
-        matches = matches || this_one;
+        signatures.push_back(header.substr(0, end));
         header.remove_prefix(std::min(end + 1, header.size()));
     }
-    return matches;
+    return signatures;
 }
 
 // Empty where the body says it in a form that cannot be right.
@@ -201,7 +167,7 @@ Notice read_event(std::string_view bytes) {
     } else if (type == "refund.failed") {
         made = read_refund_notice(body, Verdict::failed);
     } else {
-        return notice(NoticeKind::ignored, clean_text("its type is \"" + type + "\""));
+        return notice(NoticeKind::ignored, "its type is \"" + type + "\"");
     }
     if (made.kind == NoticeKind::payment || made.kind == NoticeKind::refund) {
         made.content = clean_text(bytes, max_content_bytes);
@@ -214,7 +180,7 @@ Notice read_event(std::string_view bytes) {
 class HttpGateway final : public Gateway {
   public:
     HttpGateway(const GatewayOptions& options, std::string_view key, const CryptoPort& crypto)
-        : endpoint_(endpoint_of(options.get("url"))),
+        : endpoint_(base_url(options) + "/refunds"),
           bearer_token_(options.get("bearer_token")),
           signing_key_(key),
           crypto_(crypto) {}
@@ -234,18 +200,8 @@ class HttpGateway final : public Gateway {
 
     GatewayAnswer read_answer(const RefundCall& call, const HttpResponse& response,
                               std::int64_t /*now_unix_s*/) const override {
-        GatewayAnswer made;
-        switch (response.delivery) {
-            case Delivery::not_sent:
-                made = answer(Verdict::not_sent, clean_text(response.error));
-                break;
-            case Delivery::uncertain:
-                made = answer(Verdict::unknown, clean_text(response.error));
-                break;
-            case Delivery::answered:
-                made = read_status(call, response);
-                break;
-        }
+        const auto none = unanswered(response);
+        GatewayAnswer made = none ? *none : read_status(call, response);
         made.facts.retry_after_s = response.retry_after_s;
         return made;
     }
@@ -261,14 +217,15 @@ class HttpGateway final : public Gateway {
         if (!id || !timestamp || !signature) {
             return notice(NoticeKind::forged, "a webhook- header is missing or given twice");
         }
-        if (!is_recent(*timestamp, raw.now_unix_s)) {
+        const auto sent_unix_s = read_unix_time(*timestamp);
+        if (!sent_unix_s || !is_recent(*sent_unix_s, raw.now_unix_s)) {
             return notice(NoticeKind::forged, "its time-stamp is not of the last five minutes");
         }
         const auto expected = signature_of(*id, *timestamp, raw.body);
         if (!expected) {
             return notice(NoticeKind::unusable, "the signature could not be computed");
         }
-        return any_matches(*signature, *expected)
+        return any_matches(read_signatures(*signature), *expected)
                    ? read_event(raw.body)
                    : notice(NoticeKind::forged, "its signature is wrong");
     }
@@ -286,13 +243,6 @@ class HttpGateway final : public Gateway {
     }
 
   private:
-    static std::string endpoint_of(std::string_view url) {
-        while (url.ends_with('/')) {
-            url.remove_suffix(1);
-        }
-        return std::string(url) + "/refunds";
-    }
-
     HttpRequest refund(const RefundCall& call) const {
         const json body = {
             {"refund_no", call.refund_no},
@@ -361,8 +311,7 @@ std::optional<std::string> signing_key(std::string_view secret, const CryptoPort
 
 // It becomes a header: a line break would let it add others.
 bool is_token(std::string_view token) noexcept {
-    return token.size() <= max_token_bytes &&
-           std::all_of(token.begin(), token.end(), [](char c) { return c > ' ' && c < '\x7f'; });
+    return token.size() <= max_token_bytes && std::all_of(token.begin(), token.end(), is_visible);
 }
 
 OpenedGateway open(const GatewayOptions& options, const CryptoPort& crypto) {

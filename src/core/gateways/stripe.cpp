@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <cstddef>
 #include <utility>
 
@@ -13,6 +12,7 @@
 #include "core/identifiers.h"
 #include "core/json.h"
 #include "core/text.h"
+#include "core/webhook_signature.h"
 
 namespace payonce::core {
 namespace {
@@ -28,25 +28,15 @@ constexpr std::size_t max_code_bytes = 64;
 // So that the request's id still fits behind it.
 constexpr std::size_t max_message_bytes = 280;
 constexpr std::size_t max_content_bytes = 2000;
-constexpr std::int64_t max_notice_age_s = 300;
 constexpr std::size_t max_signature_parts = 16;
 // Two while one is being replaced.
 constexpr std::size_t max_webhook_secrets = 2;
 
-GatewayAnswer answer(Verdict verdict, std::string error = {}) {
-    GatewayAnswer made;
-    made.facts.verdict = verdict;
-    made.error = std::move(error);
-    return made;
-}
-
 // All that a key or an id of Stripe's is made of; never empty.
 bool is_word(std::string_view text, std::size_t max_bytes) noexcept {
     return !text.empty() && text.size() <= max_bytes &&
-           std::all_of(text.begin(), text.end(), [](char c) {
-               return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') ||
-                      c == '_';
-           });
+           std::all_of(text.begin(), text.end(),
+                       [](char c) { return is_alphanumeric(c) || c == '_'; });
 }
 
 // Empty where the member is no id.
@@ -60,22 +50,6 @@ bool is_text(const json& object, const char* name, std::string_view expected) {
     const auto member = object.is_object() ? object.find(name) : object.end();
     return member != object.end() && member->is_string() &&
            member->get_ref<const std::string&>() == expected;
-}
-
-std::string lower_case(std::string_view text) {
-    std::string lower(text);
-    for (char& c : lower) {
-        c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
-    }
-    return lower;
-}
-
-std::string upper_case(std::string_view text) {
-    std::string upper(text);
-    for (char& c : upper) {
-        c = c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c;
-    }
-    return upper;
 }
 
 // The parameter, and the member of a refund, that names this payment; null when Stripe knows no
@@ -183,8 +157,8 @@ GatewayAnswer read_both(GatewayAnswer first, GatewayAnswer second) {
         return first;
     }
     // Without an id: by the list, not by one of the two, it is to be asked about again.
-    return answer(Verdict::abnormal, clean_text("Stripe has several refunds with this number: " +
-                                                first.refund_id + " and " + second.refund_id));
+    return answer(Verdict::abnormal, "Stripe has several refunds with this number: " +
+                                         first.refund_id + " and " + second.refund_id);
 }
 
 // The payment's refunds, newest first; ours is the one with our number in its metadata.
@@ -389,29 +363,11 @@ GatewayAnswer read_response(const RefundCall& call, const HttpResponse& response
 
 // --- Notifications -----------------------------------------------------------------------------
 
-Notice notice(NoticeKind kind, std::string_view why) {
-    Notice made;
-    made.kind = kind;
-    made.why = clean_text(why);
-    return made;
-}
-
 struct SignatureHeader {
     std::string_view timestamp;
     std::int64_t sent_unix_s = 0;
     std::vector<std::string_view> signatures;
 };
-
-// Digits only: from_chars would take a sign.
-std::optional<std::int64_t> read_timestamp(std::string_view text) {
-    std::int64_t value = 0;
-    const char* end = text.data() + text.size();
-    const bool digits =
-        std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; });
-    const auto read = std::from_chars(text.data(), end, value);
-    return digits && read.ec == std::errc() && read.ptr == end ? std::optional(value)
-                                                               : std::nullopt;
-}
 
 // "t=<seconds>,v1=<hex>,…": one t, some v1; other schemes mean nothing here.
 std::optional<SignatureHeader> read_signature_header(std::string_view header) {
@@ -429,7 +385,7 @@ std::optional<SignatureHeader> read_signature_header(std::string_view header) {
             read.signatures.push_back(part.substr(3));
         }
     }
-    const auto sent = read_timestamp(read.timestamp);
+    const auto sent = read_unix_time(read.timestamp);
     if (!header.empty() || times != 1 || !sent || read.signatures.empty()) {
         return std::nullopt;
     }
@@ -447,30 +403,6 @@ std::string hex(std::string_view bytes) {
         text.push_back(digits[byte & 0x0F]);
     }
     return text;
-}
-
-// Takes as long whatever the bytes are.
-bool same_bytes(std::string_view a, std::string_view b) noexcept {
-    unsigned difference = a.size() == b.size() ? 0U : 1U;
-    for (std::size_t i = 0; i < std::min(a.size(), b.size()); ++i) {
-        difference |= static_cast<unsigned char>(a[i]) ^ static_cast<unsigned char>(b[i]);
-    }
-    return difference == 0;
-}
-
-bool any_matches(const std::vector<std::string_view>& signatures, std::string_view expected) {
-    bool matches = false;
-    for (const std::string_view signature : signatures) {
-        const bool this_one = same_bytes(signature, expected);
-        matches = matches || this_one;
-    }
-    return matches;
-}
-
-bool is_recent(std::int64_t sent_unix_s, std::int64_t now_unix_s) noexcept {
-    // No difference of numbers that somebody else chose: it could overflow.
-    return sent_unix_s >= now_unix_s - max_notice_age_s &&
-           sent_unix_s <= now_unix_s + max_notice_age_s;
 }
 
 // What the event says, for a person: never the whole of it, which names the customer.
@@ -607,7 +539,7 @@ Notice read_refund_event(const json& refund) {
     made.refund.transaction_id = id_member(refund, "payment_intent");
     made.refund.other_transaction_id = id_member(refund, "charge");
     made.refund.refund_id = id_member(refund, "id");
-    made.refund.error = clean_text(said.error);
+    made.refund.error = said.error;
     if (made.refund.refund_no.empty() &&
         (made.refund.refund_id.empty() || said.facts.verdict == Verdict::failed)) {
         return notice(NoticeKind::ignored,
@@ -690,17 +622,13 @@ Notice read_event(std::string_view body, bool livemode) {
 
 class StripeGateway final : public Gateway {
   public:
-    StripeGateway(std::string_view url, std::string_view secret_key, std::vector<Secret> secrets,
+    StripeGateway(const std::string& url, std::string_view secret_key, std::vector<Secret> secrets,
                   const CryptoPort& crypto)
-        : secret_key_(secret_key),
+        : endpoint_(url + "/v1/refunds"),
+          secret_key_(secret_key),
           webhook_secrets_(std::move(secrets)),
           livemode_(secret_key.substr(2).starts_with("_live_")),
-          crypto_(crypto) {
-        while (url.ends_with('/')) {
-            url.remove_suffix(1);
-        }
-        endpoint_ = std::string(url) + "/v1/refunds";
-    }
+          crypto_(crypto) {}
 
     BuiltRequest build(const RefundCall& call, const SigningMoment& /*moment*/) const override {
         const char* payment = payment_parameter(call.transaction_id);
@@ -722,19 +650,8 @@ class StripeGateway final : public Gateway {
 
     GatewayAnswer read_answer(const RefundCall& call, const HttpResponse& response,
                               std::int64_t /*now_unix_s*/) const override {
-        GatewayAnswer made;
-        switch (response.delivery) {
-            case Delivery::not_sent:
-                made = answer(Verdict::not_sent, response.error);
-                break;
-            case Delivery::uncertain:
-                made = answer(Verdict::unknown, response.error);
-                break;
-            case Delivery::answered:
-                made = read_response(call, response);
-                break;
-        }
-        made.error = clean_text(made.error);
+        const auto none = unanswered(response);
+        GatewayAnswer made = none ? *none : read_response(call, response);
         made.facts.retry_after_s = response.retry_after_s;
         return made;
     }
@@ -880,8 +797,7 @@ std::optional<std::vector<Secret>> read_webhook_secrets(std::string_view text) {
         if (secret.empty()) {
             break;
         }
-        const bool printable =
-            std::all_of(secret.begin(), secret.end(), [](char c) { return c > ' ' && c < '\x7f'; });
+        const bool printable = std::all_of(secret.begin(), secret.end(), is_visible);
         if (!secret.starts_with(prefix) || secret.size() == prefix.size() ||
             secret.size() > max_key_bytes || !printable || secrets.size() == max_webhook_secrets) {
             return std::nullopt;
@@ -909,7 +825,7 @@ OpenedGateway open(const GatewayOptions& options, const CryptoPort& crypto) {
         }
         secrets = std::move(*read);
     }
-    return {std::make_unique<StripeGateway>(options.get("url"), options.get("secret_key"),
+    return {std::make_unique<StripeGateway>(base_url(options), options.get("secret_key"),
                                             std::move(secrets), crypto),
             {}};
 }

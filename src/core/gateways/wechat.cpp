@@ -11,6 +11,7 @@
 #include <string_view>
 #include <utility>
 
+#include "core/gateways/chinese_reason.h"
 #include "core/json.h"
 #include "core/text.h"
 
@@ -35,35 +36,8 @@ constexpr std::size_t max_notice_bytes = std::size_t{256} * 1024;
 
 // ---- Characters --------------------------------------------------------------------------------
 
-char upper(char c) noexcept {
-    return c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c;
-}
-
-std::string upper(std::string_view text) {
-    std::string made(text);
-    std::transform(made.begin(), made.end(), made.begin(), [](char c) { return upper(c); });
-    return made;
-}
-
-bool is_same_ignoring_case(std::string_view a, std::string_view b) noexcept {
-    return std::equal(a.begin(), a.end(), b.begin(), b.end(),
-                      [](char x, char y) { return upper(x) == upper(y); });
-}
-
-bool is_digit(char c) noexcept {
-    return c >= '0' && c <= '9';
-}
-
 bool is_hex(char c) noexcept {
-    return is_digit(c) || (upper(c) >= 'A' && upper(c) <= 'F');
-}
-
-bool is_alphanumeric(char c) noexcept {
-    return is_digit(c) || (upper(c) >= 'A' && upper(c) <= 'Z');
-}
-
-bool is_printable(char c) noexcept {
-    return c > ' ' && c < '\x7f';
+    return is_digit(c) || (c >= 'A' && c <= 'F') || (c >= 'a' && c <= 'f');
 }
 
 bool is_all(std::string_view text, std::size_t max_bytes, bool (*is_allowed)(char)) noexcept {
@@ -135,7 +109,7 @@ bool has_header(const std::vector<HttpHeader>& headers, std::string_view name) n
 std::string_view signed_header(const SignedMessage& message, std::string_view name,
                                std::size_t max_bytes) noexcept {
     const std::string_view value = header_value(message.headers, name).value_or("");
-    return is_all(value, max_bytes, is_printable) ? value : std::string_view();
+    return is_all(value, max_bytes, is_visible) ? value : std::string_view();
 }
 
 std::optional<std::int64_t> unix_time(std::string_view digits) noexcept {
@@ -214,28 +188,10 @@ std::string signature_problem(const SignedMessage& message, const std::vector<Pl
 
 // ---- The request -------------------------------------------------------------------------------
 
-GatewayAnswer answer(Verdict verdict, std::string_view error) {
-    GatewayAnswer made;
-    made.facts.verdict = verdict;
-    made.error = clean_text(error);
-    return made;
-}
-
 bool is_out_trade_no(std::string_view id) noexcept {
     return id.size() >= 6 && is_all(id, 32, [](char c) {
                return is_alphanumeric(c) || c == '_' || c == '-' || c == '|' || c == '*';
            });
-}
-
-// The customer reads it.
-std::string_view reason_text(std::string_view reason) noexcept {
-    if (reason == "duplicate") {
-        return "订单重复支付";
-    }
-    if (reason == "late") {
-        return "订单已关闭";
-    }
-    return reason == "mismatch" ? "支付金额不符" : "商家退款";
 }
 
 // Why WeChat can never be asked for this refund; empty when it can.
@@ -253,7 +209,7 @@ std::string refund_problem(const RefundCall& call) {
 std::string refund_body(const RefundCall& call, std::string_view notify_url) {
     json body = {
         {"out_refund_no", call.refund_no},
-        {"reason", reason_text(call.reason)},
+        {"reason", chinese_reason(call.reason)},
         {"amount",
          {{"refund", call.amount}, {"total", call.payment_amount}, {"currency", call.currency}}},
     };
@@ -430,13 +386,6 @@ GatewayAnswer read_refund(const RefundCall& call, const HttpResponse& response) 
 }
 
 // ---- The notification --------------------------------------------------------------------------
-
-Notice notice(NoticeKind kind, std::string why) {
-    Notice made;
-    made.kind = kind;
-    made.why = std::move(why);
-    return made;
-}
 
 Notice read_payment_notice(const json& payment, const std::vector<std::string>& appids) {
     const std::string appid = exact_member(payment, "appid", max_wechat_number_bytes);
@@ -624,13 +573,8 @@ GatewayAnswer WechatGateway::read_complete_answer(const RefundCall& call,
 
 GatewayAnswer WechatGateway::read_answer(const RefundCall& call, const HttpResponse& response,
                                          std::int64_t now_unix_s) const {
-    switch (response.delivery) {
-        case Delivery::not_sent:
-            return answer(Verdict::not_sent, response.error);
-        case Delivery::uncertain:
-            return answer(Verdict::unknown, response.error);
-        case Delivery::answered:
-            break;
+    if (auto none = unanswered(response)) {
+        return std::move(*none);
     }
     GatewayAnswer made = read_complete_answer(call, response, now_unix_s);
     if (response.retry_after_s) {
@@ -745,7 +689,7 @@ std::string_view host_of(std::string_view url) noexcept {
 }
 
 bool is_notify_url(std::string_view url) noexcept {
-    if (!is_all(url, 256, is_printable) || url.find_first_of("?#") != std::string_view::npos) {
+    if (!is_all(url, 256, is_visible) || url.find_first_of("?#") != std::string_view::npos) {
         return false;
     }
     const std::string_view host = host_of(url);
@@ -780,7 +724,7 @@ Problem read_names(const GatewayOptions& options, Settings& settings) {
         return problem_with("mchid", "It must be the merchant number: up to 32 digits.",
                             "Copy it from the account page of the merchant platform.");
     }
-    settings.serial_no = upper(options.get("serial_no"));
+    settings.serial_no = upper_case(options.get("serial_no"));
     if (!is_all(settings.serial_no, 64, is_hex)) {
         return problem_with("serial_no",
                             "It must be the serial number of your merchant certificate: up to 64 "
@@ -817,7 +761,7 @@ Problem read_own_keys(const GatewayOptions& options, const CryptoPort& crypto, S
     }
     const std::string_view api_v3_key = options.get("api_v3_key");
     const bool is_key =
-        is_all(api_v3_key, api_v3_key_bytes, is_printable) && api_v3_key.size() == api_v3_key_bytes;
+        is_all(api_v3_key, api_v3_key_bytes, is_visible) && api_v3_key.size() == api_v3_key_bytes;
     if (!api_v3_key.empty() && !is_key) {
         return problem_with(
             "api_v3_key", "It must be exactly 32 printable ASCII characters.",
@@ -880,7 +824,7 @@ Problem read_certificates(const GatewayOptions& options, const CryptoPort& crypt
     }
     for (const auto& certificate : certificates) {
         PlatformKey key;
-        key.serial = upper(certificate->serial_hex());
+        key.serial = upper_case(certificate->serial_hex());
         key.is_certificate = true;
         key.not_after_unix_s = certificate->not_after_unix_s();
         key.key = certificate->public_key();
@@ -907,11 +851,7 @@ Problem read_certificates(const GatewayOptions& options, const CryptoPort& crypt
 }
 
 Problem read_options(const GatewayOptions& options, const CryptoPort& crypto, Settings& settings) {
-    settings.endpoint = options.get("url");
-    while (settings.endpoint.ends_with('/')) {
-        settings.endpoint.pop_back();
-    }
-    settings.endpoint += refunds_path;
+    settings.endpoint = base_url(options) + std::string(refunds_path);
     Problem found = read_names(options, settings);
     if (!found) {
         found = read_own_keys(options, crypto, settings);
