@@ -10,6 +10,11 @@ ifdef PAYONCE_TEST_WITHOUT_LOCK
 PG_CPPFLAGS += -DPAYONCE_TEST_WITHOUT_LOCK
 endif
 
+# A build for test/tap_faults alone: with the fault points of src/pg/fault_point.h.
+ifdef PAYONCE_TEST_FAULTS
+PG_CPPFLAGS += -DPAYONCE_TEST_FAULTS
+endif
+
 SOURCES = $(wildcard src/core/*.cpp src/core/gateways/*.cpp src/net/*.cpp src/pg/*.cpp)
 OBJS = $(SOURCES:.cpp=.o)
 

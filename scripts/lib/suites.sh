@@ -9,7 +9,7 @@
 . "$source_dir/scripts/lib/fuzz.sh"
 
 # In this order they run: what fails fast comes first.
-readonly all_suites=(unit gateway fuzz regress isolation isolation-without-lock pgtap tap)
+readonly all_suites=(unit gateway fuzz regress isolation isolation-without-lock pgtap tap tap-faults)
 
 declare -rA suite_titles=(
     [unit]='GoogleTest: the decisions, protocols and the network layer, without PostgreSQL'
@@ -20,12 +20,13 @@ declare -rA suite_titles=(
     [isolation-without-lock]='isolation specs on a build without the lock: the order row arbitrates'
     [pgtap]='pgTAP: schema, privileges, functions and their errors'
     [tap]='TAP: real servers, workers and gateways'
+    [tap-faults]='TAP on a build with fault points: what happens between any two steps'
 )
 
 # Far above what they take: a test that hangs must not hang the whole run.
 declare -rA suite_limits_s=(
     [unit]=900 [gateway]=180 [fuzz]=900 [regress]=300 [isolation]=300 [isolation-without-lock]=600
-    [pgtap]=300 [tap]=1500
+    [pgtap]=300 [tap]=1500 [tap-faults]=1500
 )
 
 # What is dispatched is the TAP suite's matter; here a worker would change rows under the tests.
@@ -126,16 +127,21 @@ suite_isolation() {
     run_installcheck "$source_dir" REGRESS= ${1:+ISOLATION="$1"}
 }
 
-# A second build and a second installation: the module without the lock is for this suite only.
-suite_isolation-without-lock() {
-    local folder=$work/src-without-lock
-    mkdir -p "$folder"
+# install_variant NAME MAKE_VARIABLE: a second build and a second installation, for one suite only.
+# Sets `variant_dir` to the sources.
+install_variant() {
+    variant_dir=$work/src-$1
+    mkdir -p "$variant_dir"
     tar -C "$source_dir" --null --verbatim-files-from --files-from="$work/sources" -cf - |
-        tar -C "$folder" -xf -
-    use_installation pg-without-lock
+        tar -C "$variant_dir" -xf -
+    use_installation "pg-$1"
     copy_installation
-    build_and_install "$folder" PAYONCE_TEST_WITHOUT_LOCK=1
-    run_installcheck "$folder" PAYONCE_TEST_WITHOUT_LOCK=1 REGRESS= ${1:+ISOLATION="$1"}
+    build_and_install "$variant_dir" "$2"
+}
+
+suite_isolation-without-lock() {
+    install_variant without-lock PAYONCE_TEST_WITHOUT_LOCK=1
+    run_installcheck "$variant_dir" PAYONCE_TEST_WITHOUT_LOCK=1 REGRESS= ${1:+ISOLATION="$1"}
 }
 
 # Up to version 15 pg_regress has lines of its own, then they are TAP.
@@ -168,9 +174,19 @@ suite_pgtap() {
 }
 
 suite_tap() {
+    run_tap_scripts "$source_dir/test/tap" "$1"
+}
+
+suite_tap-faults() {
+    install_variant faults PAYONCE_TEST_FAULTS=1
+    run_tap_scripts "$source_dir/test/tap_faults" "$1"
+}
+
+# run_tap_scripts FOLDER FILTER: with the installation in use.
+run_tap_scripts() {
     local -a files
     local pgxs
-    find_files "$source_dir/test/tap" .pl "$1"
+    find_files "$1" .pl "$2"
     pgxs=$(dirname "$("$pg_config" --pgxs)")/../..
     # PostgreSQL's modules take these from the environment, their names differ by version.
     export TESTDIR=$work/t TESTDATADIR=$work/t/tmp_check TESTLOGDIR=$work/t/tmp_check/log
@@ -219,3 +235,4 @@ count_tap_files() {
 
 count_pgtap() { count_tap_files "$log_dir/pgtap"; }
 count_tap() { count_tap_files "$log_dir/tap"; }
+count_tap-faults() { count_tap_files "$log_dir/tap-faults"; }

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "pg/fault_point.h"
 #include "pg/pg.h"
 
 namespace payonce::pg {
@@ -75,6 +76,7 @@ void define_settings() {
         "pays the order.",
         &settings.late_payment, static_cast<int>(core::LatePolicy::refund), late_payment_options,
         PGC_SUSET, 0, nullptr, nullptr, nullptr);
+    define_fault_setting();
     MarkGUCPrefixReserved("payonce");
 }
 

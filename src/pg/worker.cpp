@@ -15,6 +15,7 @@
 #include "pg/compat.h"
 #include "pg/dispatch_bridge.h"
 #include "pg/durability.h"
+#include "pg/fault_point.h"
 #include "pg/gateway_config.h"
 #include "pg/give_up.h"
 #include "pg/identity.h"
@@ -523,7 +524,7 @@ void record_answers() {
 // The claim's commit may have returned without the standbys: its wait can be cancelled. Until they
 // have it, a failover could forget the decision, so nothing is sent.
 void wait_for_standbys(XLogRecPtr lsn) {
-    while (!standbys_have(lsn)) {
+    while (!standbys_have(lsn) && !is_left_out("barrier")) {
         (void)WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, standby_check_ms,
                         PG_WAIT_EXTENSION);
         ResetLatch(MyLatch);
