@@ -51,6 +51,11 @@ void rely_on_visible_rows() {
     compat::log_empty_message();
 }
 
+bool is_waiting_for_standbys(pid_t pid) {
+    const PGPROC* process = BackendPidGetProc(pid);
+    return process != nullptr && process->syncRepState == SYNC_REP_WAITING;
+}
+
 bool standbys_have(XLogRecPtr lsn) {
     if (!waits_for_standbys()) {
         return true;

@@ -25,4 +25,7 @@ void rely_on_visible_rows();
 // was cancelled ends a commit without that; the worker asks here before a byte leaves.
 bool standbys_have(XLogRecPtr lsn);
 
+// Whether the process waits for the synchronous standbys in a commit; for people to look at.
+bool is_waiting_for_standbys(pid_t pid);
+
 }  // namespace payonce::pg

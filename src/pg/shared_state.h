@@ -50,6 +50,7 @@ struct WorkerSlot {
     // How often it was woken. The latch alone is not enough: waits within a commit reset it.
     pg_atomic_uint32 wakeups;
     bool claim_fails;   // the last claim, or a row of it, ended in last_error
+    bool at_barrier;    // what is claimed waits for the synchronous standbys
     bool record_fails;  // an answer that is kept could not be recorded for last_error
     Oid role;
     TimestampTz started_at;

@@ -1,6 +1,7 @@
 // What holds up dispatch, and what shared memory knows: the functions behind the statistics views.
 #include <algorithm>
 
+#include "pg/durability.h"
 #include "pg/gateway_config.h"
 #include "pg/identity.h"
 #include "pg/pg.h"
@@ -51,6 +52,9 @@ const char* worker_blocked_by() {
     }
     if (slot->state != WorkerState::running) {
         return "no worker: it is being started";
+    }
+    if (slot->at_barrier || is_waiting_for_standbys(slot->pid)) {
+        return "the synchronous standbys have not confirmed it";
     }
     return slot->claim_fails || slot->record_fails
                ? psprintf("the worker fails: %s", slot->last_error)

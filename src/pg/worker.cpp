@@ -180,6 +180,7 @@ bool attach(Oid database) {
         slot->started_at = GetCurrentTimestamp();
         slot->in_flight = 0;
         slot->no_slot_since = 0;
+        slot->at_barrier = false;
         slot->claim_fails = false;
         slot->record_fails = false;
         worker.slot = slot;
@@ -521,15 +522,26 @@ void record_answers() {
 
 // --- Claiming and sending ----------------------------------------------------------------------
 
+// For blocked_by.
+void show_at_barrier(bool waits) {
+    if (worker.slot->at_barrier != waits) {
+        LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+        worker.slot->at_barrier = waits;
+        LWLockRelease(shared->lock);
+    }
+}
+
 // The claim's commit may have returned without the standbys: its wait can be cancelled. Until they
 // have it, a failover could forget the decision, so nothing is sent.
 void wait_for_standbys(XLogRecPtr lsn) {
+    show_at_barrier(!standbys_have(lsn));
     while (!standbys_have(lsn) && !is_left_out("barrier")) {
         (void)WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, standby_check_ms,
                         PG_WAIT_EXTENSION);
         ResetLatch(MyLatch);
         CHECK_FOR_INTERRUPTS();
     }
+    show_at_barrier(false);
 }
 
 bridge::Call bridge_call(const ClaimedCall& claimed) {
@@ -694,6 +706,7 @@ void try_to_claim_and_send() {
         // What the failed claim may have committed and not sent is recovered first.
         worker.sweep_at = 0;
         show_claim_failing(true);
+        show_at_barrier(false);
     }
     PG_END_TRY();
 }
