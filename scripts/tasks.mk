@@ -10,6 +10,8 @@ help:
 	@echo 'make demo          the two-phone story on a scratch server (scripts/demo)'
 	@echo 'make test          every suite on scratch servers (scripts/test)'
 	@echo 'make fuzz          half a minute of fuzzing for each parser of foreign bytes (scripts/fuzz)'
+	@echo 'make chaos         a minute of everything failing at once, and its judge (scripts/chaos);'
+	@echo '                   SECONDS=... and SEED=... for another one'
 	@echo 'make bench         commit-to-wire latency, and what each driver costs (scripts/bench)'
 
 demo:
@@ -20,6 +22,9 @@ test:
 
 fuzz:
 	scripts/fuzz
+
+chaos:
+	scripts/chaos $(or $(SECONDS),60) $(SEED)
 
 bench:
 	scripts/bench
@@ -35,4 +40,4 @@ lint:
 format:
 	clang-format -i $(shell git ls-files -co --exclude-standard '*.h' '*.cpp')
 
-.PHONY: help demo test fuzz bench unit lint format clean-dependencies
+.PHONY: help demo test fuzz chaos bench unit lint format clean-dependencies
