@@ -46,7 +46,7 @@ report=$work/t/tmp_check/log/030_chaos_report.log
 closing_line='it did not get as far as a judgement'
 if [ -s "$report" ]; then
     # The figures, and after a failure the first of what is wrong; the rest is for who opens the file.
-    sed '/^What was done$/,$d; /^--- /,$d; /^[0-9]* lost, /d' "$report" | head -n 60
+    sed '/^What was done$/,$d; /^--- /,$d; /^[0-9]* lost, /d' "$report" | sed -n 1,60p
     closing_line=$(grep -m 1 -E '^[0-9]+ lost, ' "$report" || echo "$closing_line")
 fi
 if [ "$status" -ne 0 ]; then

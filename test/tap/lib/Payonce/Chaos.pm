@@ -12,6 +12,7 @@ use File::Basename qw(basename dirname);
 use JSON::PP ();
 use List::Util qw(shuffle sum0);
 use POSIX ();
+use Test::More;
 use Time::HiRes qw(sleep time);
 
 use PostgreSQL::Test::Utils;
@@ -250,10 +251,13 @@ sub _end_merchant
 sub _count_acks
 {
 	my ($self) = @_;
-	open $self->{log_handle}, '<', $self->{merchant_log} or return $self->{acks}
-	  if !$self->{log_handle};
+	if (!$self->{log_handle})
+	{
+		open my $handle, '<', $self->{merchant_log} or return 0;
+		$self->{log_handle} = $handle;
+	}
 	my $handle = $self->{log_handle};
-	seek $handle, 0, 1;    # the end of the file is not for ever
+	seek $handle, 0, 1;    # its end of before is not its end
 	while (my $line = <$handle>)
 	{
 		$self->{acks}++ if $line =~ /^ack\t/;
@@ -311,8 +315,8 @@ sub _say
 {
 	my ($self) = @_;
 	$self->{said_at} = time;
-	printf STDERR "%d s: %d callbacks acknowledged, %d kills; %s\n", time - $self->{started_at},
-	  $self->_count_acks, $self->{victims}, $self->{timeline}[-1] // 'all is well';
+	diag sprintf '%d s: %d callbacks acknowledged, %d kills; %s', time - $self->{started_at},
+	  $self->_count_acks, $self->{victims}, ($self->{timeline}[-1] // '') =~ s/^.*? s  //r;
 	return;
 }
 
@@ -612,9 +616,13 @@ sub _story_of
 	my @lines = ("--- Order $order", '', 'What the merchant was told:');
 	push @lines, grep { /\t\Q$order\E(?:-\d+)?\t/ } split /\n/, slurp_file($self->{merchant_log});
 	push @lines, '', 'The tables:', split /\n/, $self->{server}->sql(<<"SQL", extra_params => ['-x']);
+\\echo t_order
 SELECT * FROM t_order WHERE id = '$order';
+\\echo t_order_pay
 SELECT * FROM t_order_pay WHERE order_id = '$order' ORDER BY id;
+\\echo t_refund
 SELECT * FROM t_refund WHERE payment_id ~ '^$order-' ORDER BY refund_no;
+\\echo t_refund_attempt
 SELECT * FROM t_refund_attempt WHERE refund_no ~ '^$order-' ORDER BY refund_no, attempt, recorded_at;
 SQL
 	for my $gateway ($self->gateways)

@@ -180,7 +180,9 @@ sub _of_payment
 		  if !$payment->{succeeds} && $status ne $expected;
 		return @found;
 	}
-	$say->('lost', "was acknowledged, and has status $status, paid out $out_count times")
+	my $is_waiting = $status =~ /^(?:200|500)$/;
+	$say->($is_waiting ? 'stuck' : 'lost',
+		"was acknowledged, and has status $status, paid out $out_count times")
 	  if !$is_winner && !($status eq '300' && $out_count == 1);
 	$say->('lost', 'was told that it won, and did not') if $told->{'success paid'} && !$is_winner;
 	$say->('wrong', 'won, and was told that it did not')
