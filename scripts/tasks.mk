@@ -11,6 +11,8 @@ help:
 	@echo 'make test          every suite on scratch servers (scripts/test)'
 	@echo 'make fuzz          half a minute of fuzzing for each parser of foreign bytes (scripts/fuzz)'
 	@echo 'make mutants       breaks each rule about money once, and shows which test bites (scripts/mutants)'
+	@echo 'make chaos         a minute of everything failing at once, and its judge (scripts/chaos);'
+	@echo '                   SECONDS=... and SEED=... for another one'
 	@echo 'make bench         commit-to-wire latency, and what each driver costs (scripts/bench)'
 
 demo:
@@ -24,6 +26,9 @@ fuzz:
 
 mutants:
 	scripts/mutants
+
+chaos:
+	scripts/chaos $(or $(SECONDS),60) $(SEED)
 
 bench:
 	scripts/bench
@@ -39,4 +44,4 @@ lint:
 format:
 	clang-format -i $(shell git ls-files -co --exclude-standard '*.h' '*.cpp')
 
-.PHONY: help demo test fuzz mutants bench unit lint format clean-dependencies
+.PHONY: help demo test fuzz mutants chaos bench unit lint format clean-dependencies

@@ -8,7 +8,6 @@ use FindBin;
 use lib "$FindBin::RealBin/lib";
 use IPC::Run ();
 use Test::More;
-use Time::HiRes qw(sleep time);
 
 use PostgreSQL::Test::Utils;
 use Payonce::Gateway;
@@ -52,19 +51,6 @@ sub end_backend
 	return;
 }
 
-# A killed postmaster's orphans have to end before there can be another.
-sub start_again
-{
-	my $deadline = time + $PostgreSQL::Test::Utils::timeout_default;
-	until ($server->node->start(fail_ok => 1))
-	{
-		die 'the server does not start' if time > $deadline;
-		sleep 0.1;
-		$server->node->stop('fast', fail_ok => 1);
-	}
-	return;
-}
-
 # --- The worker
 
 survives_ok('killed', 'kill -9 of the worker', sub { $server->crash_process($_[0]) });
@@ -96,7 +82,7 @@ survives_ok(
 	'immediate stop',
 	sub { $server->node->stop('immediate'); $server->node->start; });
 survives_ok('postmaster', 'kill -9 of the postmaster',
-	sub { $server->node->kill9; start_again(); });
+	sub { $server->node->kill9; $server->start_again; });
 
 # --- A backend in the middle of pay_callback
 

@@ -28,7 +28,7 @@ import json, sqlite3, sys
 from urllib.parse import quote
 db = sqlite3.connect(f"file:{quote(sys.argv[1])}?mode=ro", uri=True)
 db.row_factory = sqlite3.Row
-tables = ("payments", "refunds", "requests", "counters")
+tables = sys.argv[2:] or ("payments", "refunds", "requests", "counters")
 print(json.dumps({name: [dict(row) for row in db.execute(f"SELECT * FROM {name}")]
                   for name in tables}))
 PYTHON
@@ -208,11 +208,12 @@ sub summary
 		'--json');
 }
 
-# { payments => [...], refunds => [...], requests => [...], counters => [...] }: all rows.
+# ledger(TABLE...): { payments => [...], refunds => [...], requests => [...], counters => [...] }: all
+# rows, of the named tables only if any is named.
 sub ledger
 {
-	my ($self) = @_;
-	return _run_json('python3', '-B', '-c', $ledger_reader, $self->{ledger_file});
+	my ($self, @tables) = @_;
+	return _run_json('python3', '-B', '-c', $ledger_reader, $self->{ledger_file}, @tables);
 }
 
 # The ledger's row of a refund; undef if it was never accepted.

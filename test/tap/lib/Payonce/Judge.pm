@@ -37,7 +37,7 @@ sub complaints
 	for my $gateway (@gateways)
 	{
 		my $name = $gateway->name;
-		my $ledger = $gateway->ledger;
+		my $ledger = $gateway->ledger('payments', 'refunds');
 		my @refunds = grep { $_->{gateway} eq $name } @{ $tables->{refunds} };
 		my @payments = grep { $_->{gateway} eq $name } @{ $tables->{payments} };
 		push @found, map { "$name: $_" } _faulty_traffic($gateway),

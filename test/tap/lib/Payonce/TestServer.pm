@@ -378,6 +378,20 @@ sub crash_process
 	return;
 }
 
+# After an end of any kind. A killed postmaster's orphans have to end before there can be another.
+sub start_again
+{
+	my ($self) = @_;
+	my $deadline = time + $PostgreSQL::Test::Utils::timeout_default;
+	until ($self->{node}->start(fail_ok => 1))
+	{
+		die 'the server does not start' if time > $deadline;
+		sleep 0.1;
+		$self->{node}->stop('fast', fail_ok => 1);
+	}
+	return;
+}
+
 # --- The judgement
 
 # judge_ok(GATEWAY...): two tests, with which each script ends.
