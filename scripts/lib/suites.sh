@@ -9,7 +9,7 @@
 . "$source_dir/scripts/lib/fuzz.sh"
 
 # In this order they run: what fails fast comes first.
-readonly all_suites=(unit gateway fuzz regress isolation isolation-without-lock pgtap tap tap-faults)
+readonly all_suites=(unit gateway fuzz regress isolation isolation-without-lock interleavings pgtap tap tap-faults)
 
 declare -rA suite_titles=(
     [unit]='GoogleTest: the decisions, protocols and the network layer, without PostgreSQL'
@@ -18,6 +18,7 @@ declare -rA suite_titles=(
     [regress]='pg_regress: the SQL functions'
     [isolation]='isolation specs: concurrent callbacks'
     [isolation-without-lock]='isolation specs on a build without the lock: the order row arbitrates'
+    [interleavings]='every interleaving of two and three sessions, with the lock and without'
     [pgtap]='pgTAP: schema, privileges, functions and their errors'
     [tap]='TAP: real servers, workers and gateways'
     [tap-faults]='TAP on a build with fault points: what happens between any two steps'
@@ -25,13 +26,15 @@ declare -rA suite_titles=(
 
 # Far above what they take: a test that hangs must not hang the whole run.
 declare -rA suite_limits_s=(
-    [unit]=900 [gateway]=180 [fuzz]=900 [regress]=300 [isolation]=300 [isolation-without-lock]=600
+    [unit]=900 [gateway]=180 [fuzz]=900 [regress]=300 [isolation]=300 [isolation-without-lock]=600 [interleavings]=900
     [pgtap]=300 [tap]=1500 [tap-faults]=1500
 )
 
 # What is dispatched is the TAP suite's matter; here a worker would change rows under the tests.
 readonly quiet_server_settings=(
     "shared_preload_libraries = 'payonce'" 'payonce.dispatch = off' 'fsync = off'
+    # Callbacks in prepared transactions are tested too.
+    'max_prepared_transactions = 10'
 )
 
 suite_unit() {
@@ -144,6 +147,26 @@ suite_isolation-without-lock() {
     run_installcheck "$variant_dir" PAYONCE_TEST_WITHOUT_LOCK=1 REGRESS= ${1:+ISOLATION="$1"}
 }
 
+# play_interleavings KIND FILTER: with the installation in use; KIND names where its output is kept.
+play_interleavings() {
+    start_server "${quiet_server_settings[@]}"
+    createdb payonce_interleavings
+    suite=interleavings/$1 PGDATABASE=payonce_interleavings \
+        run_prove prove --exec 'python3 -B' "$source_dir/test/interleavings/every_interleaving.py" \
+        ${2:+:: "$2"}
+    stop_server
+}
+
+# Both builds are judged, also when the first of them fails.
+suite_interleavings() {
+    local status=0
+    rm -rf -- "$log_dir/interleavings"
+    play_interleavings with_lock "$1" || status=1
+    install_variant without-lock PAYONCE_TEST_WITHOUT_LOCK=1
+    INTERLEAVINGS_WITHOUT_LOCK=1 play_interleavings without_lock "$1" || status=1
+    return "$status"
+}
+
 # Up to version 15 pg_regress has lines of its own, then they are TAP.
 count_regress() {
     awk '
@@ -233,6 +256,7 @@ count_tap_files() {
         END { print passed + 0, failed + 0 }'
 }
 
+count_interleavings() { count_tap_files "$log_dir/interleavings"; }
 count_pgtap() { count_tap_files "$log_dir/pgtap"; }
 count_tap() { count_tap_files "$log_dir/tap"; }
 count_tap-faults() { count_tap_files "$log_dir/tap-faults"; }
