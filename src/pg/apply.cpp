@@ -6,6 +6,7 @@
 #include "pg/dispatch_bridge.h"
 #include "pg/encoding.h"
 #include "pg/evidence.h"
+#include "pg/fault_point.h"
 #include "pg/lock.h"
 #include "pg/pg.h"
 #include "pg/refund_result.h"
@@ -114,12 +115,15 @@ Applied apply_finished(const char* schema, std::int64_t lease_owner, std::size_t
         record_call(schema, finished, refund_no, false);
         return Applied::recorded;
     }
+    fault_point(FaultPoint::answer_locked);
     const TimestampTz now = GetCurrentTransactionStartTimestamp();
     const core::RefundStep step = decide_step(refund, finished, lease_owner, now);
     const RefundNews news = news_of(refund, finished, step, now);
     forget_unsent(&refund, finished, step);
     apply_refund_step(schema, payment, refund, step, news, now);
+    fault_point(FaultPoint::answer_applied);
     record_call(schema, finished, refund_no, !step.changes_nothing);
+    fault_point(FaultPoint::answer_recorded);
     if (!step.changes_nothing && !core::is_settled(step.status)) {
         *next_due = std::min(*next_due, step.next_attempt_at);
     }

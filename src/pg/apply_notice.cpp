@@ -8,6 +8,7 @@
 #include "pg/case.h"
 #include "pg/durability.h"
 #include "pg/encoding.h"
+#include "pg/fault_point.h"
 #include "pg/gateway_config.h"
 #include "pg/pay_callback.h"
 #include "pg/pg.h"
@@ -62,6 +63,7 @@ void keep_stray(const char* schema, std::string_view gateway, const char* kind,
     if (run(insert_stray, schema, parameters) == 0) {
         rely_on_visible_rows();
     }
+    fault_point(FaultPoint::notice_stray_kept);
 }
 
 // --- Payments ----------------------------------------------------------------------------------
@@ -135,6 +137,7 @@ NoticeResult apply_payment(const char* schema, std::string_view gateway,
     callback.news = news_of(notice);
     callback.gateway = gateway;
     const core::Outcome outcome = decide_callback(schema, callback);
+    fault_point(FaultPoint::notice_decided);
     if (notice.success) {
         Parameters parameters;
         parameters.add(gateway).add(payment_id).add(known_number(notice.transaction_id));
@@ -266,6 +269,7 @@ NoticeResult apply_refund(const char* schema, std::string_view gateway,
         return {ReplyKind::accepted, "unknown"};
     }
     const RefundCase taken = take_refund(schema, found.refund_no);
+    fault_point(FaultPoint::notice_refund_locked);
     const PaymentRow& payment = taken.payment.payment;
     if (is_other_payment(payment, notice)) {
         keep_stray(schema, gateway, "refund", notice.refund_no, notice.refund_id, notice.content);

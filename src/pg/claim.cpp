@@ -6,6 +6,7 @@
 #include "core/refund.h"
 #include "pg/dispatch_bridge.h"
 #include "pg/encoding.h"
+#include "pg/fault_point.h"
 #include "pg/pg.h"
 #include "pg/settings.h"
 #include "pg/statement.h"
@@ -172,6 +173,7 @@ void collect(std::uint64_t row, const GatewayConfig& gateway, MemoryContext cont
     const MemoryContext previous = MemoryContextSwitchTo(context);
     *calls = lappend(*calls, call);
     MemoryContextSwitchTo(previous);
+    fault_point(FaultPoint::claim_collected);
 }
 
 void collect_claimed(const char* schema, std::uint64_t rows, const GatewayConfig& gateway,

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "net/dispatch.h"
+#include "pg/fault_point.h"
 
 namespace payonce::pg::bridge {
 namespace {
@@ -94,6 +95,7 @@ int timeout_ms() noexcept {
 
 bool advance(core::Microseconds now, std::int64_t unix_s) noexcept {
     return guarded(false, [=] {
+        const AllocationFault fault(AllocationPoint::engine_advance);
         engine->advance(net::DispatchTime{now, unix_s});
         return true;
     });
@@ -101,6 +103,7 @@ bool advance(core::Microseconds now, std::int64_t unix_s) noexcept {
 
 bool configure(const Gateway* gateways, int count, core::Microseconds now) noexcept {
     return guarded(false, [=] {
+        const AllocationFault fault(AllocationPoint::engine_configure);
         std::vector<net::GatewaySetup> setups;
         setups.reserve(static_cast<std::size_t>(count));
         for (int i = 0; i < count; ++i) {
@@ -149,6 +152,7 @@ bool holds(std::string_view refund_no, std::int32_t attempt) noexcept {
 
 bool start(const Call& call, core::Microseconds now, std::int64_t unix_s) noexcept {
     return guarded(false, [&] {
+        const AllocationFault fault(AllocationPoint::engine_start);
         engine->start(call_of(call), net::DispatchTime{now, unix_s});
         return true;
     });
@@ -156,6 +160,7 @@ bool start(const Call& call, core::Microseconds now, std::int64_t unix_s) noexce
 
 bool give_back(const Call& call, std::string_view why) noexcept {
     return guarded(false, [&] {
+        const AllocationFault fault(AllocationPoint::engine_give_back);
         engine->give_back(call_of(call), std::string(why));
         return true;
     });

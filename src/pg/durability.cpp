@@ -1,6 +1,7 @@
 #include "pg/durability.h"
 
 #include "pg/compat.h"
+#include "pg/fault_point.h"
 #include "pg/pg.h"
 
 namespace payonce::pg {
@@ -34,10 +35,14 @@ void begin_decision() {
 void before_commit() {
     if (decided) {
         raise_synchronous_commit();
+        fault_point(FaultPoint::decision_committing);
     }
 }
 
-void end_decisions() {
+void end_decisions(bool committed) {
+    if (decided && committed) {
+        fault_point(FaultPoint::decision_committed);
+    }
     decided = false;
 }
 

@@ -15,7 +15,7 @@ void begin_decision();
 // own, or a SET LOCAL, has lowered it since.
 void before_commit();
 // At the end of each transaction; neither fails nor allocates.
-void end_decisions();
+void end_decisions(bool committed);
 
 // For an answer that rests on rows which may be visible although no standby has them yet: has this
 // transaction's commit wait for the standbys too. Does nothing where none are configured.

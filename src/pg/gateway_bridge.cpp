@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "net/openssl_crypto.h"
+#include "pg/fault_point.h"
 
 namespace payonce::pg::bridge {
 namespace {
@@ -114,6 +115,7 @@ bool check_options(const Options& options, Problem* problem) noexcept {
 
 bool keep_gateway(std::uint32_t server, const Options& options, Problem* problem) noexcept {
     try {
+        const AllocationFault fault(AllocationPoint::notice_keep_gateway);
         kept().erase(server);
         std::unique_ptr<core::Gateway> gateway = open(options, problem);
         if (gateway == nullptr) {
@@ -137,6 +139,7 @@ void forget_gateways() noexcept {
 
 Notice read_notice(std::uint32_t server, const Message& message) noexcept {
     try {
+        const AllocationFault fault(AllocationPoint::notice_read);
         std::vector<core::HttpHeader> headers;
         headers.reserve(static_cast<std::size_t>(message.header_count));
         for (int i = 0; i < message.header_count; ++i) {

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "core/refund.h"
+#include "pg/fault_point.h"
 #include "pg/lock.h"
 #include "pg/pg.h"
 #include "pg/refund_result.h"
@@ -67,12 +68,14 @@ bool give_up(const char* schema, std::string_view refund_no, std::string_view pa
         core::is_settled(refund.status)) {
         return false;
     }
+    fault_point(FaultPoint::give_up_locked);
     core::RefundStep step;
     step.status = core::RefundStatus::attention;
     step.failed_attempts = refund.failed_attempts;
     RefundNews news;
     news.last_error = reason;
     apply_refund_step(schema, payment, refund, step, news, GetCurrentTransactionStartTimestamp());
+    fault_point(FaultPoint::given_up);
     return true;
 }
 

@@ -7,6 +7,7 @@
 
 #include "pg/arguments.h"
 #include "pg/durability.h"
+#include "pg/fault_point.h"
 #include "pg/lock.h"
 #include "pg/pg.h"
 #include "pg/settings.h"
@@ -144,11 +145,14 @@ void write_decision(const char* schema, const core::Decision& decision, const Ro
     // The order before the payment: it is the arbiter, and at REPEATABLE READ the loser fails here.
     if (decision.order_becomes_paid) {
         mark_order_paid(schema, payment.order_id, payment.id);
+        fault_point(FaultPoint::callback_order_paid);
     }
     write_payment(schema, payment);
+    fault_point(FaultPoint::callback_payment_written);
     if (decision.refund) {
         queue_refund(schema, payment, next_automatic_refund_no(schema, payment.id),
                      payment.arrived(), *decision.refund, {});
+        fault_point(FaultPoint::callback_refund_queued);
     }
 }
 
@@ -162,13 +166,16 @@ core::Outcome decide_callback(const char* schema, const Callback& callback) {
             "payment", callback.payment_id, "t_order_pay",
             "Insert the payment before its customer can pay, or let the gateway repeat.");
     }
+    fault_point(FaultPoint::callback_begun);
     lock_order(found.order_id);
+    fault_point(FaultPoint::callback_locked);
     Rows rows;
     read_rows(schema, found.order_id, callback.payment_id, RowLock::none, &rows);
     core::Decision decision = decide_on(rows, callback);
     if (!decision.writes_nothing()) {
         // Hand-written SQL does not take the lock, so decide on rows that nobody else can change.
         read_rows(schema, found.order_id, callback.payment_id, RowLock::wait, &rows);
+        fault_point(FaultPoint::callback_reread);
         decision = decide_on(rows, callback);
     }
     if (decision.writes_nothing()) {
@@ -176,6 +183,7 @@ core::Outcome decide_callback(const char* schema, const Callback& callback) {
     } else {
         write_decision(schema, decision, rows, callback);
     }
+    fault_point(FaultPoint::callback_decided);
     return decision.outcome;
 }
 

@@ -12,6 +12,7 @@
 #include "pg/apply_notice.h"
 #include "pg/arguments.h"
 #include "pg/encoding.h"
+#include "pg/fault_point.h"
 #include "pg/gateway_bridge.h"
 #include "pg/notice_gateway.h"
 #include "pg/pg.h"
@@ -163,7 +164,9 @@ NoticeResult apply_alone(const char* schema, const char* gateway, const bridge::
     PG_TRY();
     {
         SPI_connect();
+        fault_point(FaultPoint::notice_begun);
         *out = apply_notice(schema, gateway, notice);
+        fault_point(FaultPoint::notice_applied);
         SPI_finish();
         ReleaseCurrentSubTransaction();
     }
@@ -172,6 +175,7 @@ NoticeResult apply_alone(const char* schema, const char* gateway, const bridge::
     PG_END_TRY();
     MemoryContextSwitchTo(context);
     CurrentResourceOwner = owner;
+    fault_point(FaultPoint::notice_released);
     return result;
 }
 

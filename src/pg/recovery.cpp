@@ -6,6 +6,7 @@
 #include "pg/dispatch_bridge.h"
 #include "pg/encoding.h"
 #include "pg/evidence.h"
+#include "pg/fault_point.h"
 #include "pg/pg.h"
 #include "pg/settings.h"
 #include "pg/statement.h"
@@ -88,10 +89,13 @@ Recovery recover(const Recoverer& recoverer, std::string_view refund_no) {
         write_row(clear_lease, schema, parameters);
         return {1, false};
     }
+    fault_point(FaultPoint::lease_found);
     if (refund.attempts > 0) {
         record_loss(schema, refund);
+        fault_point(FaultPoint::lease_loss_recorded);
     }
     write_refund_step(schema, refund, step, {}, now);
+    fault_point(FaultPoint::lease_ended);
     return {1, false};
 }
 

@@ -1,5 +1,6 @@
 #include "pg/refund_result.h"
 
+#include "pg/fault_point.h"
 #include "pg/pg.h"
 
 namespace payonce::pg {
@@ -51,6 +52,7 @@ void apply_refund_step(const char* schema, const PaymentRow& payment, const Refu
     row.number_dead = row.number_dead && !revived;
     if (!core::is_settled(row.status) || step.status != row.status || revived) {
         write_refund_step(schema, row, step, news, now);
+        fault_point(FaultPoint::refund_step_written);
     }
     // What its attention said about this refund may be over.
     const bool concerns_payment = core::is_settled(step.status) || step.flag != core::Flag::none ||

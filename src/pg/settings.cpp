@@ -76,7 +76,7 @@ void define_settings() {
         "pays the order.",
         &settings.late_payment, static_cast<int>(core::LatePolicy::refund), late_payment_options,
         PGC_SUSET, 0, nullptr, nullptr, nullptr);
-    define_fault_setting();
+    define_fault_settings();
     MarkGUCPrefixReserved("payonce");
 }
 

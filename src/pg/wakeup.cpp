@@ -14,6 +14,7 @@ bool probe_marked = false;
 
 // Runs inside the end of the transaction: it must neither fail nor allocate.
 void end_transaction(bool committed) {
+    end_decisions(committed);
     if (committed && worker_marked) {
         wake_worker_of(MyDatabaseId);
     }
@@ -27,7 +28,6 @@ void end_transaction(bool committed) {
     launcher_marked = false;
     probe_marked = false;
     release_databases();
-    end_decisions();
 }
 
 // Its COMMIT PREPARED would not know of the mark, and the launcher never look.

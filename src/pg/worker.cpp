@@ -450,6 +450,7 @@ void record_range(const DueAnswers& due, std::size_t first, std::size_t last) {
         ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
                         errmsg("payonce: the role in payonce.role does not exist")));
     }
+    fault_point(FaultPoint::record_begun);
     SPI_connect();
     const TimestampTz now = GetCurrentTransactionStartTimestamp();
     TimestampTz next_due = worker.claim_at;
@@ -465,6 +466,7 @@ void record_range(const DueAnswers& due, std::size_t first, std::size_t last) {
         }
     }
     SPI_finish();
+    fault_point(FaultPoint::record_committing);
     commit_work();
     // What is to be asked or polled again wakes nobody by its commit.
     if (worker.claim_failures == 0) {
@@ -509,13 +511,16 @@ void record_answers() {
     if (due.count == 0) {
         return;
     }
+    fault_point(FaultPoint::answers_due);
     if (!try_to_record(due, 0, due.count)) {
         record_one_by_one(due);
     }
+    fault_point(FaultPoint::answers_committed);
     // From the last, so that the other indexes stay valid.
     for (std::size_t i = due.count; i-- > 0;) {
         if (due.recorded[i]) {
             finish_recorded(due.indexes[i]);
+            fault_point(FaultPoint::answer_released);
         }
     }
 }
@@ -626,6 +631,7 @@ void claim_in_transaction(List** calls) {
         }
         return;
     }
+    fault_point(FaultPoint::claim_begun);
     if (may_dispatch(schema)) {
         load_config();
         const MemoryContext transaction_context = MemoryContextSwitchTo(worker.cycle_context);
@@ -636,6 +642,7 @@ void claim_in_transaction(List** calls) {
                                   ? TimestampTzPlusMilliseconds(now, locked_lease_retry_ms)
                                   : next_sweep;
             if (recovered.ended > 0) {
+                fault_point(FaultPoint::leases_recovered);
                 // Claimed in a transaction of its own: a second change of a row in one transaction
                 // checks its foreign key, and so waits for who has locked the payment.
                 MemoryContextSwitchTo(transaction_context);
@@ -667,11 +674,15 @@ void claim_and_send() {
     if (calls == NIL) {
         return;
     }
+    fault_point(FaultPoint::claim_committed);
     wait_for_standbys(XactLastCommitEnd);
+    fault_point(FaultPoint::claim_confirmed);
     ListCell* cell = nullptr;
     foreach (cell, calls) {
         start_call(*static_cast<const ClaimedCall*>(lfirst(cell)));
+        fault_point(FaultPoint::call_started);
     }
+    fault_point(FaultPoint::calls_started);
 }
 
 // For blocked_by: a queue that stands still must not look healthy.
@@ -784,6 +795,7 @@ void reload_settings() {
             ereport(FATAL, (errcode(ERRCODE_OUT_OF_MEMORY),
                             errmsg("payonce: out of memory while reading answers")));
         }
+        fault_point(FaultPoint::network_moved);
         pgstat_report_activity(STATE_RUNNING, "recording answers, sending refunds");
         record_answers();
         if (should_claim()) {
