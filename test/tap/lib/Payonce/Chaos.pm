@@ -395,9 +395,10 @@ sub _kill_postmaster
 	my @orphans = $self->_processes(qr/^/);
 	$self->{server}->node->kill9;
 	$self->{victims}++;
-	# They hold the shared memory.
+	# It holds the lock file, and its orphans the shared memory.
 	my $deadline = time + $deadline_s;
-	$self->_pause(0.02) while time < $deadline && grep { _title($_) =~ /^postgres: / } @orphans;
+	$self->_pause(0.02)
+	  while time < $deadline && (kill(0, $pid) || grep { _title($_) =~ /^postgres: / } @orphans);
 	$self->{server}->start_again;
 	return $pid;
 }
