@@ -149,12 +149,13 @@ suite_isolation-without-lock() {
 
 # play_interleavings KIND FILTER: with the installation in use; KIND names where its output is kept.
 play_interleavings() {
-    start_server "${quiet_server_settings[@]}"
-    createdb payonce_interleavings
+    local status=0
+    start_server "${quiet_server_settings[@]}" && createdb payonce_interleavings || return
     suite=interleavings/$1 PGDATABASE=payonce_interleavings \
         run_prove prove --exec 'python3 -B' "$source_dir/test/interleavings/every_interleaving.py" \
-        ${2:+:: "$2"}
+        ${2:+:: "$2"} || status=1
     stop_server
+    return "$status"
 }
 
 # Both builds are judged, also when the first of them fails.
