@@ -93,7 +93,10 @@ is($server->calls($hanging[0]), 'refund unknown', 'what was in flight is kept as
 $server->add_gateway($wechat);
 $server->sql("SELECT refund_retry('$_')") for @queued, @hanging;
 $server->wait_refunded(@queued, @hanging);
-is($wechat->methods($queued[0]), 'POST', 'created again, what was queued is sent');
+# A connection that was kept since before the restart may be found dead only by writing to it.
+like($server->calls($queued[0]),
+	qr/^refund (?:unknown, query not_found, refund )?succeeded$/,
+	'created again, what was queued is sent');
 is($wechat->methods($hanging[0]), 'POST GET POST', 'and what had been sent is asked about');
 is($server->worker_pid, $worker, 'by the same worker');
 $server->judge_ok($wechat);
