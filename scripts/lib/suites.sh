@@ -4,6 +4,7 @@
 # with `set -e`, its output goes to the log. count_NAME LOG prints "PASSED FAILED" afterwards.
 
 # shellcheck shell=bash
+# shellcheck disable=SC2034 # not every program that sources this uses all of its tables
 
 # shellcheck source=scripts/lib/fuzz.sh
 . "$source_dir/scripts/lib/fuzz.sh"
