@@ -25,7 +25,7 @@ my $server = Payonce::TestServer->new(
 	});
 Payonce::Stories::prepare($server, $gateways);
 my @points = Payonce::Stories::each_point($server);
-# After the commit nothing can raise an error any more: 042 is about that point.
+# After the commit nothing can raise an error any more.
 @points = grep { $_ ne 'decision_committed' } @points;
 
 # The databases: the first for the backends' points, a copy for each of the worker's.
