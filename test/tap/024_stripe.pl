@@ -464,12 +464,13 @@ sub wait_at_rest
 $forgetful->faults(
 	{ fault => 'drop_before', on => 'refund', match => '^old-lost', count => 1 },
 	{ fault => 'drop_after', on => 'refund', match => '^old-done', count => 1 },
-	{ fault => '429', on => 'refund', match => '^old-throttled', count => 1, retry_after_s => 1 });
+	{ fault => '429', on => 'refund', match => '^old-throttled', count => 1, retry_after_s => 5 });
+my ($unsent_callback) = $server->add_double_payments($forgetful, 'old-unsent');
 my @old = $server->pay_twice($forgetful, 'old-lost', 'old-done', 'old-throttled');
 wait_at_rest(150, 1, 'old-lost-2-R1', 'old-done-2-R1');
 $server->wait_for("SELECT attempts = 1 AND status = 0 FROM t_refund"
 	. " WHERE refund_no = 'old-throttled-2-R1'", 'it was told to wait');
-my ($unsent_callback) = $server->add_double_payments($forgetful, 'old-unsent');
+# Before its patience ends.
 $forgetful->kill9;
 $server->sql($unsent_callback);
 # After the answer "wait" its next requests do not leave: its key is as old as the first of them.
