@@ -18,27 +18,10 @@ storm() {
     run_tap_scripts "$source_dir/test/tap" 030_chaos
 }
 
-# show_progress: while the running group works; on a terminal one line that changes, elsewhere a new
-# one every half minute.
-show_progress() {
-    local last start=$SECONDS said=0
-    while kill -0 "$running_group" 2>/dev/null; do
-        sleep 0.5
-        last=$(tail -n 1 "$storm_log" | tr -cd '[:print:]')
-        if [ -t 1 ]; then
-            printf '\r\e[K%s  %.76s%s' "$dim" "$last" "$plain"
-        elif [ $(((SECONDS - start) / 30)) -gt "$said" ]; then
-            said=$(((SECONDS - start) / 30))
-            printf '  %s\n' "$last"
-        fi
-    done
-    [ ! -t 1 ] || printf '\r\e[K'
-}
-
 build_payonce
 printf '%schaos%s  %d s, seed %d\n' "$bold" "$plain" "$limit_s" "$seed"
 start_in_background "$storm_log" storm
-show_progress
+show_progress "$storm_log" 30
 status=0
 wait "$running_group" || status=$?
 running_group=

@@ -49,6 +49,24 @@ end_running_group() {
     running_group=
 }
 
+# show_progress LOG [SECONDS]: the log's last line, while the running group works: on a terminal in a
+# line that changes; elsewhere a new one every so many seconds, or none.
+show_progress() {
+    local last start=$SECONDS said=0 elapsed
+    while kill -0 "$running_group" 2>/dev/null; do
+        sleep 0.5
+        elapsed=$((SECONDS - start))
+        last=$(tail -n 1 "$1" | tr -cd '[:print:]')
+        if [ -t 1 ]; then
+            printf '\r\e[K%s  %.76s%s' "$dim" "$last" "$plain"
+        elif [ -n "${2:-}" ] && [ $((elapsed / $2)) -gt $((said / $2)) ]; then
+            said=$elapsed
+            printf '  %s\n' "$last"
+        fi
+    done
+    [ ! -t 1 ] || printf '\r\e[K'
+}
+
 # show_end_of LOG LINES
 show_end_of() {
     printf '%s--- the end of %s%s\n' "$dim" "$1" "$plain"

@@ -20,18 +20,6 @@ fuzz() {
         "$work/found/$1" "$fuzz_sources/corpus/$1"
 }
 
-# show_progress LOG: on a terminal, while the running group works.
-show_progress() {
-    local last
-    while kill -0 "$running_group" 2>/dev/null; do
-        sleep 0.5
-        [ -t 1 ] || continue
-        last=$(tail -n 1 "$1" | tr -cd '[:print:]')
-        printf '\r\e[K%s  %.70s%s' "$dim" "$last" "$plain"
-    done
-    [ ! -t 1 ] || printf '\r\e[K'
-}
-
 number_of() {
     sed -n "s/^stat::$2: *//p" "$1"
 }

@@ -10,7 +10,9 @@
 . "$source_dir/scripts/lib/fuzz.sh"
 
 # In this order they run: what fails fast comes first.
-readonly all_suites=(unit gateway fuzz regress isolation isolation-without-lock interleavings pgtap tap tap-faults)
+readonly all_suites=(
+    unit gateway fuzz regress isolation isolation-without-lock interleavings pgtap tap tap-faults
+)
 
 declare -rA suite_titles=(
     [unit]='GoogleTest: the decisions, protocols and the network layer, without PostgreSQL'
@@ -27,8 +29,8 @@ declare -rA suite_titles=(
 
 # Far above what they take: a test that hangs must not hang the whole run.
 declare -rA suite_limits_s=(
-    [unit]=900 [gateway]=180 [fuzz]=900 [regress]=300 [isolation]=300 [isolation-without-lock]=600 [interleavings]=900
-    [pgtap]=300 [tap]=1500 [tap-faults]=1500
+    [unit]=900 [gateway]=180 [fuzz]=900 [regress]=300 [isolation]=300
+    [isolation-without-lock]=600 [interleavings]=900 [pgtap]=300 [tap]=1500 [tap-faults]=1500
 )
 
 # What is dispatched is the TAP suite's matter; here a worker would change rows under the tests.

@@ -176,6 +176,7 @@ Concern concern_of(const Node* statement) {
     }
 }
 
+// The driver that the options in the statement are for; null: none of payonce's, or no options.
 const core::Driver* driver_of_statement(const Node* statement) {
     switch (nodeTag(statement)) {
         case T_CreateForeignServerStmt:

@@ -539,8 +539,11 @@ void show_at_barrier(bool waits) {
 // The claim's commit may have returned without the standbys: its wait can be cancelled. Until they
 // have it, a failover could forget the decision, so nothing is sent.
 void wait_for_standbys(XLogRecPtr lsn) {
-    show_at_barrier(!standbys_have(lsn));
-    while (!standbys_have(lsn) && !is_left_out("barrier")) {
+    if (standbys_have(lsn) || is_left_out("barrier")) {
+        return;
+    }
+    show_at_barrier(true);
+    while (!standbys_have(lsn)) {
         (void)WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, standby_check_ms,
                         PG_WAIT_EXTENSION);
         ResetLatch(MyLatch);

@@ -7,7 +7,6 @@ use FindBin;
 use lib "$FindBin::RealBin/lib";
 use Test::More;
 
-use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Payonce::Gateway;
 use Payonce::TestServer;
@@ -24,12 +23,8 @@ my $primary = Payonce::TestServer->new(
 $primary->add_gateway($wechat);
 $primary->wait_for_worker;
 
-# A standby of it, of this name, as a server with the same settings.
-my $standby_node = PostgreSQL::Test::Cluster->new('standby');
-$primary->node->backup('base');
-$standby_node->init_from_backup($primary->node, 'base', has_streaming => 1);
-$standby_node->start;
-my $standby = Payonce::TestServer->on_node($standby_node);
+my $standby = $primary->add_standby('standby');
+my $standby_node = $standby->node;
 
 # --- A standby
 
@@ -82,13 +77,8 @@ $standby->judge_ok($wechat);
 
 # --- A synchronous standby that is down
 
-my $second_node = PostgreSQL::Test::Cluster->new('second');
-$standby_node->backup('base');
-$second_node->init_from_backup($standby_node, 'base', has_streaming => 1);
-$second_node->start;
-$standby->reload_with(synchronous_standby_names => 'second');
-$standby->wait_for("SELECT EXISTS (SELECT FROM pg_stat_replication WHERE sync_state = 'sync')",
-	'the standby is synchronous');
+my $second_node = $standby->add_standby('second')->node;
+$standby->make_synchronous('second');
 my ($synced) = $standby->pay_twice($wechat, 'synced');
 $standby->wait_refunded($synced);
 pass('with the standby, refunds are sent');

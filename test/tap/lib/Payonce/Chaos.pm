@@ -420,7 +420,7 @@ sub _sql
 	my ($stdout, $stderr);
 	while (time < $deadline)
 	{
-		# Not the first of them may be hit: it is the one that asks.
+		# Who asks may be hit itself.
 		my $exit = eval {
 			$self->{server}->node->psql($self->{server}->database, $sql, stdout => \$stdout,
 				stderr => \$stderr, on_error_stop => 1);

@@ -8,7 +8,6 @@ use warnings;
 
 use Time::HiRes qw(sleep time);
 
-use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Payonce::Gateway;
 use Payonce::TestServer;
@@ -30,25 +29,20 @@ sub new
 		});
 	$primary->add_gateway($gateway);
 	$primary->wait_for_worker;
-	$primary->node->backup('base');
-	my $standby_node = PostgreSQL::Test::Cluster->new('standby');
-	$standby_node->init_from_backup($primary->node, 'base', has_streaming => 1);
-	$standby_node->start;
+	my $standby = $primary->add_standby('standby');
 	my $self = bless {
 		gateway => $gateway,
 		primary => $primary,
-		standby_node => $standby_node,
-		standby => Payonce::TestServer->on_node($standby_node),
+		standby_node => $standby->node,
+		standby => $standby,
 	}, $class;
-	$primary->reload_with(synchronous_standby_names => 'standby');
-	$primary->wait_for("SELECT EXISTS (SELECT FROM pg_stat_replication WHERE sync_state = 'sync')",
-		'the standby is synchronous');
+	$primary->make_synchronous('standby');
 	$primary->wait_refunded($primary->pay_twice($gateway, 'together'));
 	# Orders of before, whose callbacks come when the standby is gone.
 	$self->{news} = { map { $_ => $primary->add_double_payments($gateway, $_) }
 		  qw(cancelled crashed isolated) };
 	($self->{in_flight}) = $primary->pay_twice_hanging($gateway, 'flight');
-	$primary->node->wait_for_catchup($standby_node);
+	$primary->node->wait_for_catchup($standby->node);
 	return $self;
 }
 

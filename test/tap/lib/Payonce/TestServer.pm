@@ -55,6 +55,27 @@ sub on_node
 	}, $class;
 }
 
+# A streaming standby of it, of this name: a server with the same settings, started.
+sub add_standby
+{
+	my ($self, $name) = @_;
+	my $node = PostgreSQL::Test::Cluster->new($name);
+	$self->{node}->backup($name);
+	$node->init_from_backup($self->{node}, $name, has_streaming => 1);
+	$node->start;
+	return ref($self)->on_node($node);
+}
+
+# From now on its commits wait for the standby of this name.
+sub make_synchronous
+{
+	my ($self, $name) = @_;
+	$self->reload_with(synchronous_standby_names => $name);
+	$self->wait_for("SELECT EXISTS (SELECT FROM pg_stat_replication WHERE sync_state = 'sync')",
+		'the standby is synchronous');
+	return;
+}
+
 sub node { return $_[0]{node}; }
 sub database { return $_[0]{database}; }
 
