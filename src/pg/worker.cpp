@@ -112,11 +112,20 @@ bool begin_work(const char** schema) {
     return true;
 }
 
+// For blocked_by; `since` is of the worker's slot.
+void show_since(TimestampTz* since, TimestampTz time) {
+    LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+    *since = time;
+    LWLockRelease(shared->lock);
+}
+
 void commit_work() {
     if (ActiveSnapshotSet()) {
         PopActiveSnapshot();
     }
+    show_since(&worker.slot->commit_since, GetCurrentTimestamp());
     CommitTransactionCommand();
+    show_since(&worker.slot->commit_since, 0);
     // After the commit, since deferred triggers run inside it.
     SetUserIdAndSecContext(worker.bootstrap_user, worker.bootstrap_context);
     pgstat_report_stat(true);
@@ -137,6 +146,8 @@ void recover_from_error(MemoryContext context) {
     FlushErrorState();
     AbortCurrentTransaction();
     note_error(error->message != nullptr ? error->message : "error");
+    show_since(&worker.slot->commit_since, 0);
+    show_since(&worker.slot->barrier_since, 0);
     FreeErrorData(error);
     RESUME_INTERRUPTS();
 }
@@ -153,6 +164,8 @@ void detach(int, Datum) {
     slot->latch = nullptr;
     slot->in_flight = 0;
     slot->kept = 0;
+    slot->commit_since = 0;
+    slot->barrier_since = 0;
     for (GatewayCounters& counters : slot->gateways) {
         counters.in_flight = 0;
     }
@@ -524,12 +537,17 @@ void record_answers() {
 // The claim's commit may have returned without the standbys: its wait can be cancelled. Until they
 // have it, a failover could forget the decision, so nothing is sent.
 void wait_for_standbys(XLogRecPtr lsn) {
-    while (!standbys_have(lsn) && !is_left_out("barrier")) {
+    if (standbys_have(lsn) || is_left_out("barrier")) {
+        return;
+    }
+    show_since(&worker.slot->barrier_since, GetCurrentTimestamp());
+    while (!standbys_have(lsn)) {
         (void)WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, standby_check_ms,
                         PG_WAIT_EXTENSION);
         ResetLatch(MyLatch);
         CHECK_FOR_INTERRUPTS();
     }
+    show_since(&worker.slot->barrier_since, 0);
 }
 
 bridge::Call bridge_call(const ClaimedCall& claimed) {
