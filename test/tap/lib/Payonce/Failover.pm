@@ -33,7 +33,7 @@ sub new
 	$primary->wait_for_worker;
 	$self->{standby} = standby_of($primary, 'standby');
 	# After the backup: the standby, once promoted, has no standby to wait for.
-	$primary->reload_with(synchronous_standby_names => 'standby');
+	configure_standbys($primary, 'standby');
 	$primary->wait_for("SELECT EXISTS (SELECT FROM pg_stat_replication WHERE sync_state = 'sync')",
 		'the standby is synchronous');
 	return $self;
@@ -41,6 +41,17 @@ sub new
 
 sub primary { return $_[0]{primary}; }
 sub standby { return $_[0]{standby}; }
+
+# configure_standbys(SERVER, NAMES): synchronous_standby_names, in force when this returns.
+sub configure_standbys
+{
+	my ($server, $names) = @_;
+	$server->reload_with(synchronous_standby_names => $names);
+	$server->wait_for("SELECT current_setting('synchronous_standby_names') = '$names'", 'reloaded');
+	# The checkpointer tells all others whether there are any; before it takes a request it has looked.
+	$server->sql('CHECKPOINT');
+	return;
+}
 
 # standby_of(SERVER, NAME): a streaming standby that runs.
 sub standby_of
