@@ -123,7 +123,7 @@ sub released_ok
 	return;
 }
 
-start_receiver($_) for qw(first second);
+start_receiver($_) for qw(one other);
 my @ids = qw(any_1 all_commit all_behind none_commit none_behind shutdown);
 my %callback;
 @callback{@ids} = $server->add_double_payments($gateway, @ids);
@@ -131,22 +131,22 @@ my @lost = map { ($_->add_double_payments($gateway, $_->database))[0] } @dropped
 
 # --- Quorums
 
-wait_for_standbys_of('ANY 1 (first, second)');
-freeze('first');
+wait_for_standbys_of('ANY 1 (one, other)');
+freeze('one');
 is($server->sql($callback{any_1}), 'duplicate', 'one of two confirms: the callback is answered');
 released_ok('any_1-2-R1', 'one of two confirms');
-thaw('first');
+thaw('one');
 
-wait_for_standbys_of('ANY 2 (first, second)');
-freeze('second');
+wait_for_standbys_of('ANY 2 (one, other)');
+freeze('other');
 wait_in_commit($server, $callback{all_commit});
 blocked_ok($server, 'one of two is missing');
 is($gateway->methods('all_commit-2-R1'), '', 'one of two is missing: nothing is sent');
-thaw('second');
+thaw('other');
 released_ok('all_commit-2-R1', 'both confirm');
 
-wait_for_standbys_of('FIRST 2 (first, second)');
-freeze('first');
+wait_for_standbys_of('FIRST 2 (one, other)');
+freeze('one');
 wait_behind_commit($server, $callback{all_behind}, 'all_behind-2-R1');
 blocked_ok($server, 'the first of two is missing');
 is($gateway->methods('all_behind-2-R1'), '', 'the first of two is missing: nothing is sent');
@@ -164,7 +164,7 @@ my $worker = $server->worker_pid;
 $server->prompt_ok("SELECT pg_terminate_backend($worker, 4000)", 'pg_terminate_backend');
 $server->wait_for_worker($worker);
 is($gateway->methods('all_behind-2-R1'), '', 'its successor sends nothing either');
-thaw('first');
+thaw('one');
 released_ok('all_behind-2-R1', 'the first is back');
 
 # --- Nobody to wait for any more
@@ -175,7 +175,7 @@ blocked_ok($server, 'both are gone');
 Payonce::Failover::configure_standbys($server, '');
 released_ok('none_commit-2-R1', 'waiting in the commit, no standbys are configured any more');
 
-Payonce::Failover::configure_standbys($server, 'first');
+Payonce::Failover::configure_standbys($server, 'one');
 wait_behind_commit($server, $callback{none_behind}, 'none_behind-2-R1');
 blocked_ok($server, 'configured again');
 is($gateway->methods('none_behind-2-R1'), '', 'configured again: nothing is sent');
@@ -185,7 +185,7 @@ $server->wait_for('SELECT blocked_by IS NULL FROM payonce_stat_worker', 'nothing
 
 # --- A shutdown
 
-Payonce::Failover::configure_standbys($server, 'first');
+Payonce::Failover::configure_standbys($server, 'one');
 wait_behind_commit($server, $callback{shutdown}, 'shutdown-2-R1');
 $server->node->stop('fast');
 is($gateway->methods('shutdown-2-R1'), '', 'a fast shutdown is not held up, and sends nothing');
