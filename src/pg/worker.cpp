@@ -756,6 +756,10 @@ long wait_ms() {
 
 // The latch and all of curl's sockets in one wait.
 void wait_for_work() {
+    // A signal that came while a commit waited for the standbys: that wait has reset the latch.
+    if (InterruptPending || ConfigReloadPending) {
+        return;
+    }
     pgstat_report_activity(STATE_IDLE, nullptr);
     const int events = WaitLatchOrSocket(
         MyLatch, WL_LATCH_SET | WL_SOCKET_READABLE | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,

@@ -81,15 +81,22 @@ sub cancel
 	return;
 }
 
+sub wait_for_sync_rep
+{
+	my ($database) = @_;
+	$database->wait_for(<<'SQL', 'the worker waits in its commit');
+SELECT EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'payonce worker'
+  AND datname = current_database() AND wait_event = 'SyncRep')
+SQL
+	return;
+}
+
 # The worker waits in the commit of its claim.
 sub wait_in_commit
 {
 	my ($database, $callback) = @_;
 	Payonce::Failover::interrupted($database, $callback, \&cancel);
-	$database->wait_for(<<'SQL', 'the worker waits in its commit');
-SELECT EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'payonce worker'
-  AND datname = current_database() AND wait_event = 'SyncRep')
-SQL
+	wait_for_sync_rep($database);
 	return;
 }
 
@@ -124,7 +131,7 @@ sub released_ok
 }
 
 start_receiver($_) for qw(one other);
-my @ids = qw(any_1 all_commit all_behind none_commit none_behind shutdown);
+my @ids = qw(any_1 all_commit all_behind recording none_commit none_behind shutdown);
 my %callback;
 @callback{@ids} = $server->add_double_payments($gateway, @ids);
 my @lost = map { ($_->add_double_payments($gateway, $_->database))[0] } @dropped;
@@ -166,6 +173,26 @@ $server->wait_for_worker($worker);
 is($gateway->methods('all_behind-2-R1'), '', 'its successor sends nothing either');
 thaw('one');
 released_ok('all_behind-2-R1', 'the first is back');
+
+# With an answer recorded there is nothing more to do. The order is locked until the standby is gone, so
+# that it is this commit which waits.
+$server->sql("ALTER SERVER wechat OPTIONS (ADD paused 'true')");
+$server->sql($callback{recording});
+my $holder = $server->session;
+$holder->query_safe("BEGIN;\nSELECT pg_advisory_xact_lock(order_lock_key('recording'))");
+$server->sql('ALTER SERVER wechat OPTIONS (DROP paused)');
+$server->wait_for('SELECT kept = 1 FROM payonce_stat_worker', 'the answer cannot be recorded');
+freeze('one');
+$holder->query_safe('COMMIT');
+$holder->quit;
+wait_for_sync_rep($server);
+blocked_ok($server, 'an answer is being recorded');
+$worker = $server->worker_pid;
+$server->prompt_ok("SELECT pg_terminate_backend($worker, 4000)",
+	'pg_terminate_backend, while an answer is recorded');
+$server->wait_for_worker($worker);
+thaw('one');
+released_ok('recording-2-R1', 'recorded');
 
 # --- Nobody to wait for any more
 
