@@ -12,8 +12,10 @@ namespace {
 bool decided = false;
 
 // As the checkpointer last published it: a backend that has not reloaded its settings yet may lag.
+// Whatever synchronous_commit is: it was raised for the decision, and is what the operator has set
+// for other transactions again once that has been committed.
 bool waits_for_standbys() {
-    return SyncRepRequested() && compat::standbys_configured();
+    return max_wal_senders > 0 && compat::standbys_configured();
 }
 
 void raise_synchronous_commit() {

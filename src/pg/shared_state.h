@@ -49,9 +49,10 @@ struct WorkerSlot {
     Latch* latch;      // of that process
     // How often it was woken. The latch alone is not enough: waits within a commit reset it.
     pg_atomic_uint32 wakeups;
-    bool claim_fails;   // the last claim, or a row of it, ended in last_error
-    bool at_barrier;    // what is claimed waits for the synchronous standbys
-    bool record_fails;  // an answer that is kept could not be recorded for last_error
+    bool claim_fails;           // the last claim, or a row of it, ended in last_error
+    bool record_fails;          // an answer that is kept could not be recorded for last_error
+    TimestampTz commit_since;   // since when it commits; 0: it does not
+    TimestampTz barrier_since;  // since when it waits, after a commit, for the synchronous standbys
     Oid role;
     TimestampTz started_at;
     TimestampTz not_before;

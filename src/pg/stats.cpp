@@ -42,6 +42,22 @@ bool copy_slot(WorkerSlot* copy) {
     return slot != nullptr;
 }
 
+// The worker waits for them after each of its commits; a wait of every day is not worth a word.
+constexpr int usual_standby_wait_ms = 1'000;
+
+bool has_taken_long(TimestampTz since) {
+    return since != 0 &&
+           TimestampDifferenceExceeds(since, GetCurrentTimestamp(), usual_standby_wait_ms);
+}
+
+// Either in a commit, where the server itself waits, or behind one whose wait was cut short.
+bool waits_for_standbys(const WorkerSlot& slot) {
+    if (has_taken_long(slot.barrier_since)) {
+        return true;
+    }
+    return has_taken_long(slot.commit_since) && is_waiting_for_standbys(slot.pid);
+}
+
 const char* worker_blocked_by() {
     auto* slot = static_cast<WorkerSlot*>(palloc(sizeof(WorkerSlot)));
     if (!copy_slot(slot)) {
@@ -53,8 +69,8 @@ const char* worker_blocked_by() {
     if (slot->state != WorkerState::running) {
         return "no worker: it is being started";
     }
-    if (slot->at_barrier || is_waiting_for_standbys(slot->pid)) {
-        return "the synchronous standbys have not confirmed it";
+    if (waits_for_standbys(*slot)) {
+        return "waits for the synchronous standbys";
     }
     return slot->claim_fails || slot->record_fails
                ? psprintf("the worker fails: %s", slot->last_error)

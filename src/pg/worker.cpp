@@ -112,11 +112,20 @@ bool begin_work(const char** schema) {
     return true;
 }
 
+// For blocked_by; `since` is of the worker's slot.
+void show_since(TimestampTz* since, TimestampTz time) {
+    LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+    *since = time;
+    LWLockRelease(shared->lock);
+}
+
 void commit_work() {
     if (ActiveSnapshotSet()) {
         PopActiveSnapshot();
     }
+    show_since(&worker.slot->commit_since, GetCurrentTimestamp());
     CommitTransactionCommand();
+    show_since(&worker.slot->commit_since, 0);
     // After the commit, since deferred triggers run inside it.
     SetUserIdAndSecContext(worker.bootstrap_user, worker.bootstrap_context);
     pgstat_report_stat(true);
@@ -137,6 +146,8 @@ void recover_from_error(MemoryContext context) {
     FlushErrorState();
     AbortCurrentTransaction();
     note_error(error->message != nullptr ? error->message : "error");
+    show_since(&worker.slot->commit_since, 0);
+    show_since(&worker.slot->barrier_since, 0);
     FreeErrorData(error);
     RESUME_INTERRUPTS();
 }
@@ -153,6 +164,8 @@ void detach(int, Datum) {
     slot->latch = nullptr;
     slot->in_flight = 0;
     slot->kept = 0;
+    slot->commit_since = 0;
+    slot->barrier_since = 0;
     for (GatewayCounters& counters : slot->gateways) {
         counters.in_flight = 0;
     }
@@ -180,7 +193,6 @@ bool attach(Oid database) {
         slot->started_at = GetCurrentTimestamp();
         slot->in_flight = 0;
         slot->no_slot_since = 0;
-        slot->at_barrier = false;
         slot->claim_fails = false;
         slot->record_fails = false;
         worker.slot = slot;
@@ -527,29 +539,20 @@ void record_answers() {
 
 // --- Claiming and sending ----------------------------------------------------------------------
 
-// For blocked_by.
-void show_at_barrier(bool waits) {
-    if (worker.slot->at_barrier != waits) {
-        LWLockAcquire(shared->lock, LW_EXCLUSIVE);
-        worker.slot->at_barrier = waits;
-        LWLockRelease(shared->lock);
-    }
-}
-
 // The claim's commit may have returned without the standbys: its wait can be cancelled. Until they
 // have it, a failover could forget the decision, so nothing is sent.
 void wait_for_standbys(XLogRecPtr lsn) {
     if (standbys_have(lsn) || is_left_out("barrier")) {
         return;
     }
-    show_at_barrier(true);
+    show_since(&worker.slot->barrier_since, GetCurrentTimestamp());
     while (!standbys_have(lsn)) {
         (void)WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, standby_check_ms,
                         PG_WAIT_EXTENSION);
         ResetLatch(MyLatch);
         CHECK_FOR_INTERRUPTS();
     }
-    show_at_barrier(false);
+    show_since(&worker.slot->barrier_since, 0);
 }
 
 bridge::Call bridge_call(const ClaimedCall& claimed) {
@@ -720,7 +723,6 @@ void try_to_claim_and_send() {
         // What the failed claim may have committed and not sent is recovered first.
         worker.sweep_at = 0;
         show_claim_failing(true);
-        show_at_barrier(false);
     }
     PG_END_TRY();
 }
@@ -765,6 +767,10 @@ long wait_ms() {
 
 // The latch and all of curl's sockets in one wait.
 void wait_for_work() {
+    // A signal that came while a commit waited for the standbys: that wait has reset the latch.
+    if (InterruptPending || ConfigReloadPending) {
+        return;
+    }
     pgstat_report_activity(STATE_IDLE, nullptr);
     const int events = WaitLatchOrSocket(
         MyLatch, WL_LATCH_SET | WL_SOCKET_READABLE | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,

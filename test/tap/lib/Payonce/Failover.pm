@@ -1,145 +1,178 @@
-# The story of a primary that loses its synchronous standby in the middle of its work, goes on alone,
-# and is replaced by it. Told twice: with payonce as it is, and with a build in which the barrier
-# before the first byte is left out.
+# A primary, its synchronous standby, and what can go wrong between a decision and its confirmation:
+# the same story for the server as it is, and for a build whose worker does not wait for the standby.
+# What the primary sends in it is held against what the promoted standby knows.
 package Payonce::Failover;
 
 use strict;
 use warnings;
 
+use IPC::Run ();
 use Time::HiRes qw(sleep time);
 
 use PostgreSQL::Test::Utils;
-use Payonce::Gateway;
 use Payonce::TestServer;
 
-# new(SETTING => value, ...): a primary, its synchronous standby, and a gateway that both know. The
-# gateway hangs with one refund that the standby knows of.
+my $worker = "FROM pg_stat_activity WHERE backend_type = 'payonce worker'"
+  . ' AND datname = current_database()';
+
+# new(GATEWAY, settings => {...}): both run, and the standby confirms.
 sub new
 {
-	my ($class, %settings) = @_;
-	my $gateway = Payonce::Gateway->new('wechat');
+	my ($class, $gateway, %params) = @_;
 	my $primary = Payonce::TestServer->new(
 		'primary',
 		settings => {
 			wal_level => 'replica',
 			max_wal_senders => 5,
-			restart_after_crash => 'on',
-			'payonce.request_timeout' => '600s',
-			%settings,
+			hot_standby => 'on',
+			%{ $params{settings} // {} },
 		});
+	my $self = bless { gateway => $gateway, primary => $primary, tried => {} }, $class;
 	$primary->add_gateway($gateway);
 	$primary->wait_for_worker;
-	my $standby = $primary->add_standby('standby');
-	my $self = bless {
-		gateway => $gateway,
-		primary => $primary,
-		standby_node => $standby->node,
-		standby => $standby,
-	}, $class;
+	$self->{standby} = $primary->add_standby('standby');
+	# After the backup: the standby, once promoted, has no standby to wait for.
 	$primary->make_synchronous('standby');
-	$primary->wait_refunded($primary->pay_twice($gateway, 'together'));
-	# Orders of before, whose callbacks come when the standby is gone.
-	$self->{news} = { map { $_ => $primary->add_double_payments($gateway, $_) }
-		  qw(cancelled crashed isolated) };
-	($self->{in_flight}) = $primary->pay_twice_hanging($gateway, 'flight');
-	$primary->node->wait_for_catchup($standby->node);
 	return $self;
 }
 
-sub gateway { return $_[0]{gateway}; }
 sub primary { return $_[0]{primary}; }
 sub standby { return $_[0]{standby}; }
-sub in_flight { return $_[0]{in_flight}; }
 
-# From here on the standby hears nothing more of the primary.
-sub cut_off
+# promote_alone(STANDBY): one that was stopped, without a word from its primary, which may be alive.
+sub promote_alone
 {
-	my ($self) = @_;
-	$self->{standby_node}->stop('immediate');
-	$self->{standby_node}->append_conf('postgresql.conf', "primary_conninfo = ''");
-	$self->{gateway}->faults();
+	my ($standby) = @_;
+	$standby->write_settings(primary_conninfo => '');
+	$standby->node->start;
+	$standby->node->promote;
+	$standby->wait_for_worker;
 	return;
 }
 
-# A session that decides about the duplicate of this order, and waits in vain for the standby.
-sub _waiting_callback
-{
-	my ($self, $order) = @_;
-	my $session = $self->{primary}->session;
-	my $pid = $session->query_safe('SELECT pg_backend_pid()');
-	$session->query_until(qr/^sent$/m, "\\echo sent\n$self->{news}{$order};\n");
-	$self->{primary}->wait_for(
-		"SELECT wait_event = 'SyncRep' FROM pg_stat_activity WHERE pid = $pid",
-		'the callback waits for the standby');
-	return ($session, $pid);
-}
+# --- Interruptions
 
-# Its wait is cancelled: the decision becomes visible, though no standby has it.
-sub cancel_callback
+# interrupted(SERVER, SQL, HOW): a client that waits for the standby with its commit. HOW gets the
+# pid of its backend, and does what ends that wait.
+sub interrupted
 {
-	my ($self, $order) = @_;
-	my ($session, $pid) = $self->_waiting_callback($order);
-	$self->{primary}->sql("SELECT pg_cancel_backend($pid)");
-	$session->query('SELECT');
-	$session->quit;
+	my ($server, $sql, $how) = @_;
+	my $client = IPC::Run::start(
+		[
+			'psql', '-XAtq', '-d', $server->node->connstr($server->database) . ' application_name=payer',
+			'-c', $sql
+		],
+		'<', '/dev/null', '>', \my $out, '2>', \my $err);
+	my $waits = "FROM pg_stat_activity WHERE application_name = 'payer' AND wait_event = 'SyncRep'";
+	$server->wait_for("SELECT EXISTS (SELECT $waits)", 'the caller waits for the standby');
+	$how->($server->sql("SELECT pid $waits"));
+	$client->finish;
 	return;
 }
 
-# The primary is crash-restarted during its wait: the same, without anybody having been told.
-sub crash_during_callback
+# SQL of an administrator who does not wait for the standby.
+sub at_once
 {
-	my ($self, $order) = @_;
-	my ($session, $pid) = $self->_waiting_callback($order);
-	$self->{primary}->crash_process($pid);
-	eval { $session->quit };
-	return;
+	my ($server, $sql) = @_;
+	return $server->sql("SET synchronous_commit = local;\n$sql");
 }
 
-# PostgreSQL's own waits for the standby, one at each of the worker's commits, are cancelled until
-# IS_DONE: so nothing of PostgreSQL's holds it back.
-sub free_worker
+# interrupt_worker(SERVER, GATEWAY, REFUND_NO): each wait of the worker's commits is cancelled, until
+# it has sent the refund, or has claimed it and waits on by itself. Returns 'sent' or 'held'.
+sub interrupt_worker
 {
-	my ($self, $is_done, $what) = @_;
+	my ($server, $gateway, $refund_no) = @_;
 	my $deadline = time + $PostgreSQL::Test::Utils::timeout_default;
-	until ($is_done->())
+	while (time < $deadline)
 	{
-		die "waited in vain until $what" if time > $deadline;
-		$self->{primary}->sql("SELECT pg_cancel_backend(pid) FROM pg_stat_activity"
-			  . " WHERE backend_type = 'payonce worker' AND wait_event = 'SyncRep'");
-		sleep 0.05;
-	}
-	return;
-}
-
-# Whether the worker has claimed and committed, and goes no further.
-sub is_at_barrier
-{
-	my ($self) = @_;
-	return $self->{primary}->sql(<<'SQL') eq 't';
-SELECT coalesce(bool_and(state = 'active' AND wait_event = 'Extension'), false)
-  AND EXISTS (SELECT FROM t_refund WHERE status = 100)
-FROM pg_stat_activity WHERE backend_type = 'payonce worker'
+		return 'sent' if $gateway->methods($refund_no) ne '';
+		my $held = $server->sql(<<"SQL");
+SELECT CASE WHEN wait_event = 'SyncRep' THEN NOT pg_cancel_backend(pid)
+            ELSE state = 'active' AND wait_event = 'Extension'
+             AND EXISTS (SELECT FROM t_refund WHERE refund_no = '$refund_no' AND lease_owner IS NOT NULL)
+       END $worker
 SQL
+		return 'held' if $held eq 't';
+		sleep 0.02;
+	}
+	die "the worker neither sent $refund_no nor waits for the standby:\n" . $server->situation;
 }
 
-sub promote_standby
+# --- The story
+
+# The ways in which a decision can become visible without the standby: name => what is done to the
+# pid of the backend that waits.
+sub ways
 {
 	my ($self) = @_;
-	$self->{standby_node}->start;
-	$self->{standby_node}->promote;
-	$self->{standby}->wait_for_worker;
+	my $primary = $self->{primary};
+	my $cancel = sub { $primary->sql("SELECT pg_cancel_backend($_[0])"); };
+	my @ways = (
+		cancelled => $cancel,
+		terminated => sub { $primary->sql("SELECT pg_terminate_backend($_[0])"); },
+		crashed => sub { $primary->crash_process($_[0]); },
+		stopped => sub {
+			$primary->node->stop('immediate');
+			$primary->node->start;
+			$primary->wait_for_worker;
+		});
+	# Whatever the operator has set for commits, of the worker too.
+	for my $setting (qw(off local remote_write remote_apply))
+	{
+		push @ways, $setting => sub {
+			at_once($primary, "ALTER DATABASE shop SET synchronous_commit = $setting");
+			$cancel->(@_);
+		};
+	}
+	return @ways;
+}
+
+# prepare(): while the standby is there, an order for each of the ways, its winner paid.
+sub prepare
+{
+	my ($self) = @_;
+	my %ways = $self->ways;
+	my @ids = sort keys %ways;
+	@{ $self->{callbacks} }{@ids} = $self->{primary}->add_double_payments($self->{gateway}, @ids);
 	return;
 }
 
-# The refunds of which a request arrived at the gateway, and of which the new primary knows nothing.
-sub sent_but_forgotten
+sub repeat_callback
+{
+	my ($self, $way) = @_;
+	return $self->{standby}->sql($self->{callbacks}{$way});
+}
+
+# isolate(): the standby is gone, for ever as far as the primary knows. The duplicates of all of the
+# orders arrive, each is interrupted in its way, and so is the worker. Returns { way => 'sent' or
+# 'held' }.
+sub isolate
 {
 	my ($self) = @_;
-	my %known = map { $_ => 1 } split /\n/,
-	  $self->{standby}->sql('SELECT refund_no FROM t_refund');
-	my %asked = map { $_->{refund_no} => 1 }
-	  grep { $_->{method} eq 'POST' } $self->{gateway}->requests;
-	return sort grep { !$known{$_} } keys %asked;
+	my $primary = $self->{primary};
+	$primary->node->wait_for_catchup($self->{standby}->node);
+	$self->{standby}->node->stop('immediate');
+	my @ways = $self->ways;
+	while (my ($way, $how) = splice @ways, 0, 2)
+	{
+		interrupted($primary, $self->{callbacks}{$way}, $how);
+		# One that waits already claims nothing more; its successor claims this one too.
+		my $pid = $primary->worker_pid;
+		$primary->sql("SELECT pg_terminate_backend($pid)");
+		$primary->wait_for_worker($pid);
+		$self->{tried}{$way} = interrupt_worker($primary, $self->{gateway}, "$way-2-R1");
+	}
+	return $self->{tried};
+}
+
+# lost_decisions(SERVER): the refunds that the gateway has been sent, and of which this server knows
+# nothing. The measure of a failover.
+sub lost_decisions
+{
+	my ($self, $server) = @_;
+	my %known = map { $_ => 1 } split /\n/, $server->sql('SELECT refund_no FROM t_refund');
+	my %sent = map { $_->{refund_no} => 1 } $self->{gateway}->requests;
+	return sort grep { !$known{$_} } keys %sent;
 }
 
 1;

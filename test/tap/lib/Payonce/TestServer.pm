@@ -66,11 +66,22 @@ sub add_standby
 	return ref($self)->on_node($node);
 }
 
+# synchronous_standby_names, in force for everybody when this returns.
+sub set_synchronous_standbys
+{
+	my ($self, $names) = @_;
+	$self->reload_with(synchronous_standby_names => $names);
+	$self->wait_for("SELECT current_setting('synchronous_standby_names') = '$names'", 'reloaded');
+	# The checkpointer tells all others whether there are any; before it takes a request it has looked.
+	$self->sql('CHECKPOINT');
+	return;
+}
+
 # From now on its commits wait for the standby of this name.
 sub make_synchronous
 {
 	my ($self, $name) = @_;
-	$self->reload_with(synchronous_standby_names => $name);
+	$self->set_synchronous_standbys($name);
 	$self->wait_for("SELECT EXISTS (SELECT FROM pg_stat_replication WHERE sync_state = 'sync')",
 		'the standby is synchronous');
 	return;
