@@ -2,9 +2,6 @@
 
 #ifdef PAYONCE_TEST_FAULTS
 
-#include <fcntl.h>
-#include <unistd.h>
-
 #include <csignal>
 #include <cstring>
 
