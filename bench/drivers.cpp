@@ -5,13 +5,13 @@
 #include <cstdint>
 #include <fstream>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <sstream>
 #include <string>
 #include <utility>
 #include <variant>
 
 #include "core/gateway.h"
+#include "core/json_library.h"
 #include "net/nonce.h"
 #include "net/openssl_crypto.h"
 

@@ -205,6 +205,11 @@ suite_tap() {
 }
 
 suite_tap-faults() {
+    # What is installed for everybody must know nothing of it.
+    if grep -qE 'payonce_faults|payonce\.test_' "$source_dir/payonce.so"; then
+        echo "There are fault points in the normal build."
+        return 1
+    fi
     install_variant faults PAYONCE_TEST_FAULTS=1
     run_tap_scripts "$source_dir/test/tap_faults" "$1"
 }

@@ -3,10 +3,11 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <string_view>
+
+#include "core/json_library.h"
 
 namespace payonce::core {
 

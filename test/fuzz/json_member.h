@@ -1,8 +1,9 @@
 // How the targets read JSON, to judge what the drivers read.
 #pragma once
 
-#include <nlohmann/json.hpp>
 #include <string_view>
+
+#include "core/json_library.h"
 
 namespace payonce::fuzz {
 

@@ -12,7 +12,6 @@
 #include <limits>
 #include <map>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <set>
 #include <span>
@@ -24,6 +23,7 @@
 
 #include "core/form.h"
 #include "core/gateways/alipay_text.h"
+#include "core/json_library.h"
 #include "core/signed_node.h"
 #include "core/text.h"
 #include "core/yuan.h"

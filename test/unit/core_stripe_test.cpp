@@ -10,7 +10,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <ostream>
 #include <random>
@@ -23,6 +22,7 @@
 
 #include "core/form.h"
 #include "core/json.h"
+#include "core/json_library.h"
 #include "core/text.h"
 
 namespace payonce::core {

@@ -11,7 +11,6 @@
 #include <functional>
 #include <map>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <span>
 #include <string>
@@ -20,6 +19,7 @@
 #include <variant>
 #include <vector>
 
+#include "core/json_library.h"
 #include "core/text.h"
 
 namespace payonce::core {

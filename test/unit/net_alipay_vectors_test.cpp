@@ -8,7 +8,6 @@
 #include <fstream>
 #include <map>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <sstream>
 #include <string>
@@ -20,6 +19,7 @@
 #include "core/form.h"
 #include "core/gateways/alipay.h"
 #include "core/gateways/alipay_text.h"
+#include "core/json_library.h"
 #include "core/signed_node.h"
 #include "net/openssl_crypto.h"
 

@@ -23,7 +23,6 @@
 #include <initializer_list>
 #include <map>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <sstream>
 #include <stdexcept>
@@ -32,6 +31,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/json_library.h"
 #include "net/openssl_crypto.h"
 
 namespace payonce::net {

@@ -6,7 +6,6 @@
 #include <cstdint>
 #include <fstream>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -15,6 +14,7 @@
 
 #include "core/form.h"
 #include "core/gateways/stripe.h"
+#include "core/json_library.h"
 #include "net/openssl_crypto.h"
 
 namespace payonce::net {

@@ -5,7 +5,6 @@
 #include <cstdint>
 #include <fstream>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <sstream>
 #include <string>
@@ -15,6 +14,7 @@
 #include <vector>
 
 #include "core/gateways/wechat.h"
+#include "core/json_library.h"
 #include "net/openssl_crypto.h"
 
 namespace payonce::net {

@@ -1,11 +1,11 @@
 // What Alipay's answers about a refund mean.
 #pragma once
 
-#include <nlohmann/json.hpp>
 #include <string>
 
 #include "core/gateway.h"
 #include "core/gateway_answer.h"
+#include "core/json_library.h"
 
 namespace payonce::core::alipay {
 

@@ -5,6 +5,7 @@ package Payonce::Stories;
 use strict;
 use warnings;
 
+use IPC::Run ();
 use JSON::PP ();
 use Test::More;
 use Time::HiRes qw(sleep time);
@@ -29,6 +30,14 @@ my %story_of = (
 	network_moved => 'under_way',
 	(map { $_ => 'lost_leases' } qw(lease_found lease_loss_recorded lease_ended leases_recovered)),
 	(map { $_ => 'no_gateway' } qw(give_up_locked given_up)),
+);
+my %story_of_allocation = (
+	engine_configure => 'new_keys',
+	engine_start => 'refunds',
+	engine_give_back => 'given_back',
+	engine_advance => 'refunds',
+	notice_keep_gateway => 'notices',
+	notice_read => 'notices',
 );
 my %is_of_backends = map { $_ => 1 } qw(callbacks notices stray refund_news);
 
@@ -64,13 +73,16 @@ sub new
 }
 
 # The library's points; the script ends if one has no story.
-sub each_point
+sub each_point { my ($server) = @_; return _told($server, 'fault', \%story_of); }
+sub each_allocation_point { my ($server) = @_; return _told($server, 'allocation', \%story_of_allocation); }
+
+sub _told
 {
-	my ($server) = @_;
-	my @points = Payonce::Faults::points($server);
+	my ($server, $kind, $stories) = @_;
+	my @points = Payonce::Faults::points($server, $kind);
 	my %known = map { $_ => 1 } @points;
-	die "no story comes by $_" for grep { !$story_of{$_} } @points;
-	die "there is no fault point $_" for grep { !$known{$_} } keys %story_of;
+	die "no story comes by $_" for grep { !$stories->{$_} } @points;
+	die "there is no point $_" for grep { !$known{$_} } keys %$stories;
 	return @points;
 }
 
@@ -82,26 +94,29 @@ sub is_of_backends { my ($point) = @_; return $is_of_backends{ $story_of{$point}
 sub begin
 {
 	my ($self, $point, $action) = @_;
-	my $teller = "_$story_of{$point}";
-	my $id = "$point-" . ($action =~ s/ /_/gr);
+	my $teller = '_' . ($story_of{$point} // $story_of_allocation{$point});
+	my $id = join '-', $point, $action =~ s/ /_/gr, ++$self->{count};
 	my $end = $self->$teller($id, sub { $self->{faults}->arm($point, $action) });
 	return (sub { $self->{faults}->wait_hit($point) }, $end);
 }
 
 # --- Those who call again until they are answered
 
-# insist(SQL): as applications and gateways do, until it succeeds and its last line is true.
+# insist(SQL): as applications and gateways do, until it succeeds and its last line is true. As
+# TestServer::wait_for, without a pipe into psql.
 sub insist
 {
 	my ($self, $sql) = @_;
 	my $server = $self->{server};
+	my @command = ($server->node->installed_command('psql'), '--no-psqlrc', '-Atq',
+		'-d', $server->node->connstr($server->database), '-c', $sql);
 	my $deadline = time + $PostgreSQL::Test::Utils::timeout_default;
 	my ($stdout, $stderr);
 	while (time < $deadline)
 	{
-		my $exit = $server->node->psql($server->database, $sql, stdout => \$stdout,
-			stderr => \$stderr, on_error_stop => 1);
-		return if $exit == 0 && $stdout =~ /^t\z/m;
+		my $succeeded =
+		  IPC::Run::run(\@command, '<', '/dev/null', '>', \$stdout, '2>', \$stderr);
+		return if $succeeded && $stdout =~ /^t$/m;
 		sleep 0.05;
 	}
 	die "insisted in vain on $sql\n$stdout$stderr";
@@ -230,6 +245,34 @@ sub _lost_leases
 	my ($self, $id, $arm) = @_;
 	$self->{faults}->arm('claim_committed', 'error');
 	return $self->_refunds($id, $arm);
+}
+
+# The engine gets a gateway with another secret, and its refunds after that.
+sub _new_keys
+{
+	my ($self, $id, $arm) = @_;
+	my $server = $self->{server};
+	my $mapping = 'ALTER USER MAPPING FOR CURRENT_USER SERVER prompt OPTIONS';
+	$arm->();
+	$server->sql("$mapping (ADD bearer_token 'of-no-interest')");
+	my $refunded = $self->_refunds($id, sub { });
+	return sub { $refunded->(); $server->sql("$mapping (DROP bearer_token)"); };
+}
+
+# An application says that a refund failed, and a person has it tried again, while its first request
+# is still under way.
+sub _given_back
+{
+	my ($self, $id, $arm) = @_;
+	my ($server, $gateway) = @$self{qw(server prompt)};
+	$gateway->faults({ fault => 'hang_after', on => 'refund', match => "^$id-2-", count => 1 });
+	$self->add_order($gateway, $id, 2);
+	$self->call_back("$id-1", "$id-2");
+	$gateway->wait_for(in_flight => 1, refund_no => "$id-2-R1");
+	$arm->();
+	$server->sql("SELECT refund_callback('$id-2-R1', false)");
+	$server->sql("SELECT refund_retry('$id-2-R1')");
+	return sub { $server->wait_refunded("$id-2-R1") };
 }
 
 sub _no_gateway
