@@ -56,9 +56,15 @@ void clear_overdue(World& world, Time then) noexcept {
 }  // namespace
 
 void post(World& world, const Message& message) noexcept {
-    if (world.message_count < max_messages) {
-        world.messages[static_cast<std::size_t>(world.message_count++)] = message;
+    if (world.message_count == max_messages) {
+        return;
     }
+    Message& posted = world.messages[static_cast<std::size_t>(world.message_count++)];
+    posted = message;
+    // Some are slow: much that was sent later overtakes them.
+    posted.not_before = world.quiet || !world.random.one_in(8)
+                            ? 0
+                            : world.now + world.random.between(0, longest_delay);
 }
 
 void drop(World& world, int message) noexcept {

@@ -178,6 +178,7 @@ struct Message {
     std::int64_t worker = 0;  // whose call it is
     core::AnswerFacts answer;
     int record = -1;  // of news
+    Time not_before = 0;
 };
 
 // --- The gateways and the truth ----------------------------------------------------------------
