@@ -30,6 +30,11 @@ std::string_view transaction_name(int transaction) noexcept {
 // The guards of triggers.cpp: an UPDATE to another status must be in the table.
 bool set_order_status(World& world, OrderStatus status) noexcept {
     OrderRow& order = world.primary.order;
+    if (order.status == OrderStatus::closed && status == OrderStatus::paid &&
+        world.late_policy != core::LatePolicy::accept) {
+        world.violate("a closed order takes a payment only where it may", "order %d to %d",
+                      code(order.status), code(status));
+    }
     if (order.status != status && !core::order_may_change(code(order.status), code(status))) {
         world.violate("no status changes but as the table allows", "order %d to %d",
                       code(order.status), code(status));
@@ -58,11 +63,9 @@ bool set_payment_status(World& world, int payment, PaymentStatus status) noexcep
 // queue_refund of store.cpp, and the CHECK on refund_reserved.
 bool insert_refund(World& world, int payment, Number number, std::int64_t amount) noexcept {
     Database& database = world.primary;
-    const std::int64_t arrived =
-        database.payments[static_cast<std::size_t>(payment)].arrived();
+    const std::int64_t arrived = database.payments[static_cast<std::size_t>(payment)].arrived();
     if (database.refund_count == max_refunds ||
-        (world.rules.kept(Rule::reserve) &&
-         database.sums(payment).reserved() + amount > arrived)) {
+        (world.rules.kept(Rule::reserve) && database.sums(payment).reserved() + amount > arrived)) {
         return false;
     }
     RefundRow row;
@@ -72,8 +75,7 @@ bool insert_refund(World& world, int payment, Number number, std::int64_t amount
     row.next_attempt_at = world.database_now();
     database.refunds[static_cast<std::size_t>(database.refund_count++)] = row;
     world.tracks[number].payment = static_cast<std::int8_t>(payment);
-    world.tell("  refund %s of %d is queued", NumberName(number).c_str(),
-               static_cast<int>(amount));
+    world.tell("  refund %s of %d is queued", NumberName(number).c_str(), static_cast<int>(amount));
     return true;
 }
 
@@ -101,8 +103,8 @@ void update_payment_standing(World& world, int payment) noexcept {
         return;
     }
     const bool is_winner = world.primary.order.paid_by == payment;
-    const PaymentStatus target = core::payment_status_after(is_winner, row.arrived(),
-                                                            world.primary.sums(payment));
+    const PaymentStatus target =
+        core::payment_status_after(is_winner, row.arrived(), world.primary.sums(payment));
     for (int steps = 0; row.status != target && steps < 4; ++steps) {
         if (!set_payment_status(world, payment, core::payment_step_towards(row.status, target))) {
             return;
@@ -157,8 +159,7 @@ bool write_decision(World& world, const Transaction& transaction,
     if (decision.fill_paid_amount) {
         row.paid_amount = transaction.amount;
     }
-    row.conflict =
-        row.conflict || decision.attention == core::AttentionReason::second_transaction;
+    row.conflict = row.conflict || decision.attention == core::AttentionReason::second_transaction;
     if (!set_payment_status(world, payment, decision.payment_status.value_or(row.status))) {
         return false;
     }
@@ -291,8 +292,7 @@ void apply_refund_step(World& world, RefundRow& row, const core::RefundStep& ste
         return;
     }
     const bool contradicts = step.flag == core::Flag::contradiction;
-    const bool revived =
-        contradicts && row.status == RefundStatus::attention && row.number_dead;
+    const bool revived = contradicts && row.status == RefundStatus::attention && row.number_dead;
     row.number_dead = row.number_dead && !revived;
     if (!core::is_settled(row.status) || step.status != row.status || revived) {
         write_refund_step(world, row, step, forget_key);
@@ -306,8 +306,8 @@ void apply_refund_step(World& world, RefundRow& row, const core::RefundStep& ste
 }
 
 // decide_callback of pay_callback.cpp up to its decision. At READ COMMITTED with the lock its
-// snapshot is new, and the commit follows at once; without the lock, or at REPEATABLE READ, anything
-// may be committed in between: the model lets it.
+// snapshot is new, and the commit follows at once; without the lock, or at REPEATABLE READ,
+// anything may be committed in between: the model lets it.
 void begin_callback(World& world, int payment, bool success) noexcept {
     for (Transaction& transaction : world.transactions) {
         if (transaction.open) {
@@ -387,8 +387,7 @@ void request_refund(World& world, int payment, std::int64_t amount) noexcept {
     const PaymentRow& row = world.primary.payments[static_cast<std::size_t>(payment)];
     const std::int64_t left = row.arrived() - world.primary.sums(payment).reserved();
     if (!core::has_succeeded(row.status) || world.primary.refund_count >= enough_refunds ||
-        world.next_requested == max_numbers ||
-        (amount > left && world.rules.kept(Rule::reserve))) {
+        world.next_requested == max_numbers || (amount > left && world.rules.kept(Rule::reserve))) {
         return;
     }
     world.tell("refund_request: %d of payment %d", static_cast<int>(amount), payment);
@@ -408,10 +407,10 @@ void apply_refund_news(World& world, int record, core::Verdict verdict) noexcept
     answer.record = record;
     answer.verdict = verdict;
     if (row != nullptr) {
+        row->refused = false;
         const Time now = world.database_now();
-        const core::RefundStep step =
-            core::after_news(row->facts(now), verdict, policy_of(world, row->payment),
-                             {now, world.random.next()});
+        const core::RefundStep step = core::after_news(
+            row->facts(now), verdict, policy_of(world, row->payment), {now, world.random.next()});
         if (!step.changes_nothing) {
             apply_refund_step(world, *row, step, false);
             commit(world);
@@ -426,15 +425,17 @@ void retry_refund(World& world, RefundRow& row) noexcept {
     const int payment = row.payment;
     const Time now = world.database_now();
     core::RefundStep step;
+    row.refused = false;
     if (row.number_dead || !world.rules.kept(Rule::dead_numbers_only)) {
         const bool automatic = is_automatic(row.number);
         const int generation = next_generation(world.primary, payment);
-        if (world.primary.refund_count == max_refunds || (automatic ? generation == 0 : world.next_requested == max_numbers)) {
+        if (world.primary.refund_count == max_refunds ||
+            (automatic ? generation == 0 : world.next_requested == max_numbers)) {
             return;
         }
         const std::int64_t amount = row.amount;
-        const Number next = automatic ? automatic_number(payment, generation)
-                                      : next_requested(world);
+        const Number next =
+            automatic ? automatic_number(payment, generation) : next_requested(world);
         world.tell("refund_retry: %s is replaced by %s", NumberName(row.number).c_str(),
                    NumberName(next).c_str());
         step.status = RefundStatus::cancelled;

@@ -187,9 +187,9 @@ AnswerFacts query(World& world, const Call& call, Habit habit) noexcept {
         }
         const Verdict verdict = verdict_of(record.state);
         live += verdict == Verdict::failed ? 0 : 1;
-        answer.verdict = live > 1                         ? Verdict::abnormal
+        answer.verdict = live > 1                                 ? Verdict::abnormal
                          : verdict == Verdict::failed && live > 0 ? answer.verdict
-                                                          : verdict;
+                                                                  : verdict;
     }
     // A gateway that is careless with what it has accepted; not the one that forgets keys: there a
     // list is one of the two proofs that allow a new key.
@@ -227,8 +227,7 @@ const char* name_of(Habit habit) noexcept {
 core::AnswerFacts handle(World& world, const Call& call) noexcept {
     const Habit habit =
         world.truths[static_cast<std::size_t>(world.tracks[call.number].payment)].habit;
-    const AnswerFacts answer =
-        call.query ? query(world, call, habit) : refund(world, call, habit);
+    const AnswerFacts answer = call.query ? query(world, call, habit) : refund(world, call, habit);
     world.tell("gateway: %s %s: %s", call.query ? "asked about" : "to refund",
                NumberName(call.number).c_str(), core::name_of(answer.verdict));
     return answer;

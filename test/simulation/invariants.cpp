@@ -13,11 +13,28 @@ void check_money(World& world) noexcept {
             world.violate("never more goes back than arrived", "payment %d: %d of %d", i,
                           static_cast<int>(truth.paid_out), static_cast<int>(truth.arrived));
         }
+        if (world.primary.order.paid_by == i && truth.arrived != price) {
+            world.violate("the winner has paid what the order costs", "payment %d: %d", i,
+                          static_cast<int>(truth.arrived));
+        }
         if (world.primary.order.paid_by == i && truth.paid_out > truth.requested) {
             world.violate("the winner is not refunded by itself", "payment %d: %d of %d", i,
                           static_cast<int>(truth.paid_out), static_cast<int>(truth.requested));
         }
     }
+}
+
+// The table of docs/states.md ("Once money has arrived"), in words of its own.
+PaymentStatus expected_status(const World& world, int payment) noexcept {
+    const Database& database = world.primary;
+    const std::int64_t arrived = database.payments[static_cast<std::size_t>(payment)].arrived();
+    const core::RefundSums sums = database.sums(payment);
+    if (sums.pending + sums.refunded + sums.attention < arrived) {
+        return database.order.paid_by == payment ? PaymentStatus::paid : PaymentStatus::attention;
+    }
+    return sums.attention > 0 ? PaymentStatus::attention
+           : sums.pending > 0 ? PaymentStatus::refunding
+                              : PaymentStatus::refunded;
 }
 
 void check_payments(World& world) noexcept {
@@ -34,6 +51,10 @@ void check_payments(World& world) noexcept {
         if (world.truths[static_cast<std::size_t>(i)].success_known &&
             !core::has_succeeded(row.status)) {
             world.violate("what was acknowledged is never lost", "payment %d is %d", i,
+                          static_cast<int>(row.status));
+        }
+        if (core::has_succeeded(row.status) && row.status != expected_status(world, i)) {
+            world.violate("a payment's status follows from its refunds", "payment %d is %d", i,
                           static_cast<int>(row.status));
         }
         const std::int64_t reserved = database.sums(i).reserved();
@@ -65,8 +86,7 @@ void check_refunds(World& world) noexcept {
         }
     }
     for (int number = 0; number < world.next_requested; ++number) {
-        const std::int32_t released =
-            world.tracks[static_cast<std::size_t>(number)].last_released;
+        const std::int32_t released = world.tracks[static_cast<std::size_t>(number)].last_released;
         if (released == 0) {
             continue;
         }

@@ -26,7 +26,8 @@ using Clock = std::chrono::steady_clock;
 constexpr const char* usage_text =
     "usage: simulate [OPTION]... [SCHEDULES [SEED]]\n"
     "\n"
-    "Runs so many schedules (default: 10 million), with the seeds SEED, SEED+1, ... (default: from\n"
+    "Runs so many schedules (default: 10 million), with the seeds SEED, SEED+1, ... (default: "
+    "from\n"
     "chance; it is printed). Ends with 1 at the first violation, and tells its story.\n"
     "\n"
     "  --replay SEED    tell the story of one schedule\n"

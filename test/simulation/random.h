@@ -1,5 +1,5 @@
-// Chance that can be repeated: everything in a schedule that is not fixed is drawn from here, so the
-// seed alone replays it bit by bit.
+// Chance that can be repeated: everything in a schedule that is not fixed is drawn from here, so
+// the seed alone replays it bit by bit.
 #pragma once
 
 #include <cstdint>
@@ -24,8 +24,8 @@ class Random {
     bool one_in(int many) noexcept { return below(many) == 0; }
     // From [first, last].
     std::int64_t between(std::int64_t first, std::int64_t last) noexcept {
-        return first + static_cast<std::int64_t>(next() %
-                                                 static_cast<std::uint64_t>(last - first + 1));
+        return first +
+               static_cast<std::int64_t>(next() % static_cast<std::uint64_t>(last - first + 1));
     }
 
   private:

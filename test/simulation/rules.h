@@ -29,6 +29,8 @@ enum class Rule : std::uint8_t {
     list_proof,
     unknown_is_unknown,
     success_stays,
+    refusal_stays,
+    accepted_stays,
 };
 
 struct RuleText {
@@ -39,25 +41,34 @@ struct RuleText {
 
 inline constexpr std::array rule_texts = {
     RuleText{Rule::barrier, "barrier", "no byte leaves before the standby has the claim"},
-    RuleText{Rule::fencing, "fencing", "an answer counts only from the attempt that holds the lease"},
+    RuleText{Rule::fencing, "fencing",
+             "an answer counts only from the attempt that holds the lease"},
     RuleText{Rule::ask_first, "ask-first", "after an unknown outcome ask, do not send again"},
     RuleText{Rule::recovery_asks, "recovery-asks", "what a dead worker held is asked about first"},
     RuleText{Rule::same_number, "same-number", "a repetition carries the same number"},
     RuleText{Rule::horizon, "horizon", "past the idempotency horizon nothing is sent"},
-    RuleText{Rule::arbiter, "arbiter", "the order's row lets one payment win, with stale snapshots too"},
+    RuleText{Rule::arbiter, "arbiter",
+             "the order's row lets one payment win, with stale snapshots too"},
     RuleText{Rule::accepted_is_polled, "accepted-is-polled", "what was accepted is not sent again"},
     RuleText{Rule::late_success, "late-success", "a success counts, whichever attempt says it"},
-    RuleText{Rule::durable_answer, "durable-answer", "a callback is answered once the standby has it"},
+    RuleText{Rule::durable_answer, "durable-answer",
+             "a callback is answered once the standby has it"},
     RuleText{Rule::visible_is_durable, "visible-is-durable",
              "already_processed, too, waits until the standby has what it relies on"},
     RuleText{Rule::dead_numbers_only, "dead-numbers-only",
              "refund_retry takes a new number only for a dead one"},
     RuleText{Rule::one_commit, "one-commit", "a decision and its refund are one commit"},
     RuleText{Rule::reserve, "reserve", "a payment's refunds do not exceed what arrived"},
-    RuleText{Rule::replay_proof, "replay-proof", "a new key only after a stored error was replayed"},
-    RuleText{Rule::list_proof, "list-proof", "a new key only after the gateway does not list the refund"},
+    RuleText{Rule::replay_proof, "replay-proof",
+             "a new key only after a stored error was replayed"},
+    RuleText{Rule::list_proof, "list-proof",
+             "a new key only after the gateway does not list the refund"},
     RuleText{Rule::unknown_is_unknown, "unknown-is-unknown", "an unknown outcome is no success"},
     RuleText{Rule::success_stays, "success-stays", "a failure never undoes a success"},
+    RuleText{Rule::refusal_stays, "refusal-stays",
+             "what was refused is not sent again by a program"},
+    RuleText{Rule::accepted_stays, "accepted-stays",
+             "what was accepted is polled, however long it takes"},
 };
 
 class Rules {

@@ -24,15 +24,16 @@ RefundRow* any_refund_in_attention(World& world) noexcept {
     if (world.primary.refund_count == 0) {
         return nullptr;
     }
-    RefundRow& row = world.primary.refunds[static_cast<std::size_t>(
-        world.random.below(world.primary.refund_count))];
+    RefundRow& row =
+        world.primary
+            .refunds[static_cast<std::size_t>(world.random.below(world.primary.refund_count))];
     return row.status == RefundStatus::attention ? &row : nullptr;
 }
 
 Record* any_record(World& world) noexcept {
-    return world.record_count == 0 ? nullptr
-                                   : &world.records[static_cast<std::size_t>(
-                                         world.random.below(world.record_count))];
+    return world.record_count == 0
+               ? nullptr
+               : &world.records[static_cast<std::size_t>(world.random.below(world.record_count))];
 }
 
 // --- Money and callbacks -----------------------------------------------------------------------
@@ -175,8 +176,8 @@ void deliver_any(World& world) noexcept {
 
 void duplicate_any(World& world) noexcept {
     if (world.message_count > 0) {
-        const Message copy = world.messages[static_cast<std::size_t>(
-            world.random.below(world.message_count))];
+        const Message copy =
+            world.messages[static_cast<std::size_t>(world.random.below(world.message_count))];
         post(world, copy);
     }
 }
@@ -241,8 +242,8 @@ void pass_minutes(World& world) noexcept {
 }
 
 void pass_hours(World& world) noexcept {
-    const Time hours = world.random.one_in(3) ? world.random.between(1, 200)
-                                              : world.random.between(20, 26);
+    const Time hours =
+        world.random.one_in(3) ? world.random.between(1, 200) : world.random.between(20, 26);
     world.tell("%d hours pass", static_cast<int>(hours));
     pass_time(world, hours * hour + world.random.between(0, hour));
 }
@@ -264,8 +265,8 @@ void retry_any(World& world) noexcept {
     const Time now = world.database_now();
     const bool new_key =
         core::is_beyond_horizon(row->facts(now), policy_of(world, row->payment), now);
-    if (!new_key || (look_at(world, row->number) == Look::nothing &&
-                     !is_on_its_way(world, row->number))) {
+    if (!new_key ||
+        (look_at(world, row->number) == Look::nothing && !is_on_its_way(world, row->number))) {
         retry_refund(world, *row);
     }
 }
@@ -451,8 +452,7 @@ bool is_settled(const World& world) noexcept {
     for (int i = 0; i < world.payment_count; ++i) {
         const Truth& truth = world.truths[static_cast<std::size_t>(i)];
         const PaymentRow& row = world.primary.payments[static_cast<std::size_t>(i)];
-        if ((truth.arrived > 0 && !truth.success_known) ||
-            row.status == PaymentStatus::attention) {
+        if ((truth.arrived > 0 && !truth.success_known) || row.status == PaymentStatus::attention) {
             return false;
         }
     }

@@ -53,6 +53,9 @@ void check_repetition(World& world, const RefundRow& row) noexcept {
         world.violate("nothing is sent again before its gateway does not know it",
                       "refund %d, attempt %d may have left", row.number, track.last_released);
     }
+    if (row.refused) {
+        world.violate("what was refused is not sent again by a program", "refund %d", row.number);
+    }
 }
 
 // PAYONCE_TAKE of claim.cpp, for one row.
@@ -66,8 +69,7 @@ void take(World& world, Worker& worker, RefundRow& row, bool is_query, HeldCall&
         set_refund_status(world, row, RefundStatus::sending);
     }
     row.attempts += 1;
-    row.retry_since =
-        row.retry_since ? *row.retry_since + (now - row.next_attempt_at) : now;
+    row.retry_since = row.retry_since ? *row.retry_since + (now - row.next_attempt_at) : now;
     row.ask_first = was_queued && is_query;
     if (!is_query) {
         row.sent_at = now;
@@ -94,8 +96,8 @@ core::RefundStep step_after_answer(const World& world, const RefundRow& row, con
     if (answer.verdict == Verdict::unknown) {
         answer.verdict =
             rules.kept(Rule::unknown_is_unknown) ? Verdict::unknown : Verdict::succeeded;
-        answer.when_unknown = rules.kept(Rule::replay_proof) ? answer.when_unknown
-                                                             : core::WhenUnknown::new_key;
+        answer.when_unknown =
+            rules.kept(Rule::replay_proof) ? answer.when_unknown : core::WhenUnknown::new_key;
     }
     const CallKind kind = held.call.query ? CallKind::query : CallKind::refund;
     core::RefundStep step =
@@ -103,6 +105,12 @@ core::RefundStep step_after_answer(const World& world, const RefundRow& row, con
                            policy_of(world, row.payment), {now, random});
     if (!holds_lease && !rules.kept(Rule::late_success)) {
         step.changes_nothing = true;
+    }
+    if (step.when_unknown == core::WhenUnknown::give_up && !rules.kept(Rule::refusal_stays)) {
+        step.when_unknown = core::WhenUnknown::resend;
+    }
+    if (step.status == RefundStatus::processing && !rules.kept(Rule::accepted_stays)) {
+        step.status = RefundStatus::unconfirmed;
     }
     const bool asks = !step.changes_nothing && step.status == RefundStatus::unconfirmed &&
                       facts.status == RefundStatus::sending;
@@ -138,12 +146,37 @@ bool is_justified(const World& world, const RefundRow& row, const core::AnswerFa
 
 void note_clearing(World& world, const HeldCall& held) noexcept {
     const Verdict verdict = held.answer.verdict;
-    const bool clears =
-        held.call.query ? verdict == Verdict::not_found
-                        : verdict == Verdict::wait || verdict == Verdict::not_sent;
+    const bool clears = held.call.query ? verdict == Verdict::not_found
+                                        : verdict == Verdict::wait || verdict == Verdict::not_sent;
     if (clears) {
         Track& track = world.tracks[held.call.number];
         track.cleared_at = std::max(track.cleared_at, held.call.attempt);
+    }
+}
+
+// What the gateway says of a number as a whole.
+void note_word(RefundRow& row, const HeldCall& held, bool holds_lease) noexcept {
+    switch (held.answer.verdict) {
+        case Verdict::rejected:
+            row.refused = row.refused || (holds_lease && held.answer.confirm);
+            break;
+        case Verdict::processing:
+        case Verdict::succeeded:
+        case Verdict::failed:
+        case Verdict::abnormal:
+            row.refused = false;
+            break;
+        default:
+            break;
+    }
+}
+
+void check_accepted(World& world, const RefundRow& row, const HeldCall& held,
+                    bool was_open) noexcept {
+    if (was_open && held.answer.verdict == Verdict::processing &&
+        row.status != RefundStatus::processing) {
+        world.violate("what was accepted is processing", "refund %d is %d", row.number,
+                      static_cast<int>(row.status));
     }
 }
 
@@ -232,10 +265,10 @@ void claim(World& world, Worker& worker) noexcept {
         }
         const bool accepted = row.status == RefundStatus::processing;
         const bool is_query =
-            accepted ? world.rules.kept(Rule::accepted_is_polled)
-                     : row.status != RefundStatus::queued || row.ask_first ||
-                           core::is_beyond_horizon(row.facts(now), policy_of(world, row.payment),
-                                                   now);
+            accepted
+                ? world.rules.kept(Rule::accepted_is_polled)
+                : row.status != RefundStatus::queued || row.ask_first ||
+                      core::is_beyond_horizon(row.facts(now), policy_of(world, row.payment), now);
         take(world, worker, row, is_query, *held);
         claimed[count++] = held;
     }
@@ -311,23 +344,25 @@ void record_answer(World& world, Worker& worker, HeldCall& held) noexcept {
     }
     const bool holds_lease =
         row->lease_owner == worker.lease_owner && row->attempts == held.call.attempt;
-    const core::RefundStep step = 
+    const core::RefundStep step =
         step_after_answer(world, *row, held, holds_lease, world.random.next());
     world.tell("worker %d records %s for %s, attempt %d%s", static_cast<int>(worker.lease_owner),
                core::name_of(held.answer.verdict), NumberName(row->number).c_str(),
                held.call.attempt, holds_lease ? "" : " (not its lease)");
     world.counts.not_its_lease += holds_lease ? 0 : 1;
-    const bool goes_to_person =
-        !step.changes_nothing && step.status == RefundStatus::attention &&
-        row->status != RefundStatus::attention;
+    const bool goes_to_person = !step.changes_nothing && step.status == RefundStatus::attention &&
+                                row->status != RefundStatus::attention;
     if (goes_to_person && !is_justified(world, *row, held.answer)) {
         world.violate("a person is asked only for a reason", "refund %d", row->number);
         return;
     }
     // forget_unsent of apply.cpp.
     const bool forget_key = step.unsent && row->key_sent_at == held.call.claimed_at;
+    note_word(*row, held, holds_lease);
+    const bool was_open = holds_lease && !core::is_settled(row->status);
     apply_refund_step(world, *row, step, forget_key);
     commit(world);
+    check_accepted(world, *row, held, was_open);
     if (held.answer.verdict == Verdict::succeeded) {
         check_success_counts(world, *row);
     }

@@ -10,11 +10,10 @@ namespace {
 void add_line(std::string* story, Time now, const char* text) {
     const Time since = now - 365 * 24 * hour;
     char line[256];
-    const int length =
-        std::snprintf(line, sizeof line, "%3d d %02d:%02d:%02d.%06d  %s\n",
-                      static_cast<int>(since / (24 * hour)),
-                      static_cast<int>(since / hour % 24), static_cast<int>(since / minute % 60),
-                      static_cast<int>(since / second % 60), static_cast<int>(since % second), text);
+    const int length = std::snprintf(
+        line, sizeof line, "%3d d %02d:%02d:%02d.%06d  %s\n", static_cast<int>(since / (24 * hour)),
+        static_cast<int>(since / hour % 24), static_cast<int>(since / minute % 60),
+        static_cast<int>(since / second % 60), static_cast<int>(since % second), text);
     story->append(line, static_cast<std::size_t>(length) < sizeof line
                             ? static_cast<std::size_t>(length)
                             : sizeof line - 1);
@@ -44,6 +43,7 @@ void World::violate(const char* invariant, const char* format, ...) noexcept {
     std::vsnprintf(detail.data(), detail.size(), format, arguments);
     va_end(arguments);
     tell("BROKEN: %s (%s)", invariant, detail.data());
+    story = nullptr;  // what would follow is no longer of interest
 }
 
 void Counts::add(const Counts& other) noexcept {

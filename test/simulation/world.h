@@ -67,13 +67,16 @@ inline constexpr int max_numbers = 80;
 constexpr Number automatic_number(int payment, int generation) noexcept {
     return static_cast<Number>(payment * generations + generation);
 }
-constexpr bool is_automatic(Number number) noexcept { return number < first_requested; }
+constexpr bool is_automatic(Number number) noexcept {
+    return number < first_requested;
+}
 
 // For the story: p0-R1, or p-Q07.
 struct NumberName {
     char text[8];
     explicit constexpr NumberName(Number number) noexcept
-        : text{'p', '-', 'Q', static_cast<char>('0' + number / 10), static_cast<char>('0' + number % 10)} {
+        : text{'p', '-', 'Q', static_cast<char>('0' + number / 10),
+               static_cast<char>('0' + number % 10)} {
         if (is_automatic(number)) {
             const char generation = static_cast<char>(number % generations);
             text[1] = static_cast<char>('0' + number / generations);
@@ -109,6 +112,9 @@ struct RefundRow {
     std::int8_t payment = 0;
     bool ask_first = false;
     bool number_dead = false;
+    // Not a column: the gateway's last word was no, so only a person may have it sent again. It is
+    // here since a failover may forget an answer; then the gateway is asked.
+    bool refused = false;
     RefundStatus status = RefundStatus::queued;
     core::WhenUnknown when_unknown = core::WhenUnknown::resend;
     std::int32_t attempts = 0;
@@ -256,9 +262,9 @@ struct Counts {
     std::int64_t events = 0;
     std::int64_t simulated_s = 0;
     std::int64_t payouts = 0;
-    std::int64_t repetitions = 0;   // requests that were sent again
-    std::int64_t not_its_lease = 0; // answers of an attempt that no longer held the lease
-    std::int64_t attention = 0;     // refunds that went to a person
+    std::int64_t repetitions = 0;    // requests that were sent again
+    std::int64_t not_its_lease = 0;  // answers of an attempt that no longer held the lease
+    std::int64_t attention = 0;      // refunds that went to a person
     std::int64_t crashes = 0;
     std::int64_t promotions = 0;
 
@@ -270,9 +276,9 @@ struct Counts {
 struct World {
     Random random = Random(0);
     Rules rules;
-    std::string* story = nullptr;      // null: nobody listens
-    const char* violation = nullptr;   // the invariant that was broken
-    std::array<char, 160> detail = {}; // in numbers
+    std::string* story = nullptr;       // null: nobody listens
+    const char* violation = nullptr;    // the invariant that was broken
+    std::array<char, 160> detail = {};  // in numbers
     Counts counts;
 
     Time now = 0;   // the true one
