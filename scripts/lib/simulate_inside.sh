@@ -9,7 +9,7 @@ set -euo pipefail
 readonly simulation_build=$work/build-simulate
 
 build_simulation() {
-    cmake -S "$source_dir" -B "$simulation_build" -DCMAKE_BUILD_TYPE=Release
+    cmake -S "$source_dir" -B "$simulation_build" -DCMAKE_BUILD_TYPE=RelWithDebInfo
     cmake --build "$simulation_build" --parallel "$build_jobs" --target payonce_simulate
 }
 
