@@ -241,11 +241,29 @@ void pass_minutes(World& world) noexcept {
     pass_time(world, world.random.between(second, 10 * minute));
 }
 
+// To about the time at which a gateway forgets a key: an hour earlier payonce must have stopped.
+Time until_forgotten(World& world) noexcept {
+    const RefundRow* sent = nullptr;
+    for (int i = 0; i < world.primary.refund_count; ++i) {
+        const RefundRow& row = world.primary.refunds[static_cast<std::size_t>(i)];
+        if (row.key_sent_at && !core::is_settled(row.status) &&
+            world.policies[static_cast<std::size_t>(row.payment)].idempotency_horizon > 0) {
+            sent = &row;
+        }
+    }
+    return sent == nullptr ? 0
+                           : *sent->key_sent_at + key_memory - world.database_now() +
+                                 world.random.between(-90 * minute, 30 * minute);
+}
+
 void pass_hours(World& world) noexcept {
-    const Time hours =
-        world.random.one_in(3) ? world.random.between(1, 200) : world.random.between(20, 26);
-    world.tell("%d hours pass", static_cast<int>(hours));
-    pass_time(world, hours * hour + world.random.between(0, hour));
+    const Time forgotten = until_forgotten(world);
+    const Time pause =
+        forgotten > 0 && world.random.one_in(2)
+            ? forgotten
+            : world.random.between(hour, world.random.one_in(4) ? 200 * hour : 26 * hour);
+    world.tell("%d minutes pass", static_cast<int>(pause / minute));
+    pass_time(world, pause);
 }
 
 void set_clock(World& world) noexcept {
@@ -326,7 +344,7 @@ constexpr Event events[] = {
     {pass_moment, 6, true},
     {pass_to_next_due, 18, true},
     {pass_minutes, 4, true},
-    {pass_hours, 2, true},
+    {pass_hours, 3, true},
     {set_clock, 1, true},
     {retry_any, 5, true},
     {resolve_any, 2, true},
