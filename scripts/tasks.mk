@@ -13,6 +13,8 @@ help:
 	@echo 'make mutants       breaks each rule about money once, and shows which test bites (scripts/mutants)'
 	@echo 'make chaos         a minute of everything failing at once, and its judge (scripts/chaos);'
 	@echo '                   SECONDS=... and SEED=... for another one'
+	@echo 'make simulate      10 million schedules of the decisions in a model world (scripts/simulate);'
+	@echo '                   SCHEDULES=... and SEED=... for others'
 	@echo 'make bench         commit-to-wire latency, and what each driver costs (scripts/bench)'
 
 demo:
@@ -30,6 +32,9 @@ mutants:
 chaos:
 	scripts/chaos $(or $(SECONDS),60) $(SEED)
 
+simulate:
+	scripts/simulate $(or $(SCHEDULES),10000000) $(SEED)
+
 bench:
 	scripts/bench
 
@@ -44,4 +49,4 @@ lint:
 format:
 	clang-format -i $(shell git ls-files -co --exclude-standard '*.h' '*.cpp')
 
-.PHONY: help demo test fuzz mutants chaos bench unit lint format clean-dependencies
+.PHONY: help demo test fuzz mutants chaos simulate bench unit lint format clean-dependencies

@@ -19,6 +19,7 @@
         cmake faketime libgtest-dev openssl perl libipc-run-perl
         postgresql-@MAJOR@-pgtap libtap-parser-sourcehandler-pgtap-perl
     )
+    readonly simulate_packages=(cmake libgtest-dev)
     # llvm names the functions in a sanitizer's report.
     readonly fuzz_packages=(clang cmake libclang-rt-dev libgtest-dev llvm)
 }
