@@ -52,6 +52,9 @@ INSERT INTO good_call VALUES
     ('payonce_wechat_validator', ARRAY['''{url=https://a.example}''', '1417']),
     ('payonce_alipay_validator', ARRAY['''{url=https://a.example}''', '1417']),
     ('payonce_stripe_validator', ARRAY['''{url=https://a.example}''', '1417']);
+-- In versions that have it.
+INSERT INTO good_call SELECT 'pay_callback_batch', ARRAY['''{inj-p}''', '''{true}''']
+WHERE to_regproc('pay_callback_batch') IS NOT NULL;
 CREATE TEMP TABLE argument AS
 SELECT p.oid::regproc::text AS function, p.proname::text COLLATE "default" AS name, a.n::integer, a.t::regtype AS type
 FROM pg_depend d JOIN pg_proc p ON p.oid = d.objid, unnest(p.proargtypes::oid[]) WITH ORDINALITY a (t, n)
@@ -61,14 +64,18 @@ SELECT set_eq('SELECT DISTINCT name FROM argument', 'SELECT name FROM good_call'
               'every function with arguments is called');
 SELECT is_empty($$SELECT name, type FROM argument
                   WHERE type NOT IN ('text'::regtype, 'text[]'::regtype, 'jsonb'::regtype, 'boolean'::regtype,
-                                     'bigint'::regtype, 'oid'::regtype)$$, 'with types that are known here');
+                                     'boolean[]'::regtype, 'bigint'::regtype, 'oid'::regtype)$$,
+                'with types that are known here');
 
 CREATE TEMP TABLE hostile (text text);
 INSERT INTO hostile SELECT unnest(ARRAY[
-    $$'; DROP TABLE t_order; --$$, $$' OR '1'='1$$, $$'||(SELECT pay_callback('by-2f',true))||'$$, $$"; DROP TABLE t_order; --$$,
-    $$x' UNION SELECT secret FROM x --$$, $$\'; DELETE FROM t_refund; --$$, $$\$$, $$'$$, $$''$$, $$"$$, $$`id`$$, $$$(id)$$,
+    $$'; DROP TABLE t_order; --$$, $$' OR '1'='1$$, $$'||(SELECT pay_callback('by-2f',true))||'$$,
+    $$"; DROP TABLE t_order; --$$,
+    $$x' UNION SELECT secret FROM x --$$, $$\'; DELETE FROM t_refund; --$$, $$\$$, $$'$$, $$''$$, $$"$$, $$`id`$$,
+    $$$(id)$$,
     '$$; DELETE FROM t_refund; $$', '$1', '$body$', ':id', ':''id''', '/*', '--', ';', '{s}.t_order', '{s}', '{}',
-    '%s%s%s%n', '%n%n%n', '%1$n', '%999999999d', '%*.*s', '%', '%%', '%_', 'by-%', 'inj-_', '.*', '^', '(', '[[:alpha:]',
+    '%s%s%s%n', '%n%n%n', '%1$n', '%999999999d', '%*.*s', '%', '%%', '%_', 'by-%', 'inj-_', '.*', '^', '(',
+    '[[:alpha:]',
     'NULL', 'null', 'true', '0', '-1', '1e999', 'pg_temp', 'pg_catalog', 'inj-w ', ' inj-w', 'INJ-W', 'inj-w/../by-2f',
     'inj-w/refunds?x=1', 'inj-w#', '../../etc/passwd', 'file:///etc/passwd', '%00', '%0d%0a', '\u0000', '\x00', '\000',
     E'\x01', E'\x7f', E'a\r\nX-Injected: 1', E'a\nb', E'a\tb', E'\u202e', E'\ufeff', E'e\u0301', E'\u00e9', E'\uff07',
@@ -87,7 +94,8 @@ CREATE FUNCTION pg_temp.given(type regtype, hostile text) RETURNS SETOF text LAN
 $$;
 
 -- What a call came to. It is undone.
-CREATE TEMP TABLE injected (name text, n integer, hostile text, sqlstate text, said integer, harmed boolean, kept text[]);
+CREATE TEMP TABLE injected (name text, n integer, hostile text, sqlstate text, said integer, harmed boolean,
+                            kept text[]);
 CREATE FUNCTION pg_temp.inject(call text, OUT state text, OUT said integer, OUT harmed boolean,
                                OUT kept text[]) LANGUAGE plpgsql AS $$
 DECLARE
@@ -97,9 +105,11 @@ BEGIN
     said := 0; harmed := false;
     EXECUTE call;
     harmed := pg_temp.bystanders() <> before;
-    kept := ARRAY(SELECT t FROM (SELECT unnest(ARRAY[transaction_id, note]) FROM t_order_pay WHERE id LIKE 'inj%' UNION ALL
-                                 SELECT unnest(ARRAY[gateway_refund_id, note]) FROM t_refund WHERE payment_id LIKE 'inj%')
-                  k (t) WHERE t IS NOT NULL AND t NOT IN ('T', 'G', 'note', 'why'));
+    kept := ARRAY(SELECT t FROM (SELECT unnest(ARRAY[transaction_id, note]) FROM t_order_pay
+                                 WHERE id LIKE 'inj%' UNION ALL
+                                 SELECT unnest(ARRAY[gateway_refund_id, note]) FROM t_refund
+                                 WHERE payment_id LIKE 'inj%') k (t)
+                  WHERE t IS NOT NULL AND t NOT IN ('T', 'G', 'note', 'why'));
     RAISE EXCEPTION USING ERRCODE = 'UNDO0';
 EXCEPTION
     WHEN SQLSTATE 'UNDO0' THEN state := '00000';
@@ -118,6 +128,7 @@ SELECT is_empty(format($$SELECT left(hostile, 60), sqlstate FROM injected WHERE 
                          AND NOT sqlstate = ANY (%L) LIMIT 5$$, name, n,
                        CASE WHEN name LIKE '%\_validator' THEN '{00000,42601,HV00D,HV00J,HV024}'
                             WHEN name = 'pay_notify' THEN '{00000,22023,42704,42809}'
+                            WHEN name = 'pay_callback_batch' THEN '{00000,2202E}'
                             ELSE '{00000,22023,P0002,55000}' END::text[]),
                 format('%s, argument %s: %s texts are answered or refused in its own words', name, n, count(*)))
 FROM injected GROUP BY name, n ORDER BY name, n;
