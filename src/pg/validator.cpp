@@ -8,6 +8,7 @@
 #include <optional>
 #include <string_view>
 
+#include "pg/arguments.h"
 #include "pg/encoding.h"
 #include "pg/gateway_bridge.h"
 #include "pg/gateway_config.h"
@@ -81,12 +82,12 @@ void append_name(StringInfo names, const char* name, const char* suffix = "") {
             append_name(&known, rule.name.data(), "_file");
         }
     }
-    ereport(ERROR,
-            (errcode(ERRCODE_FDW_INVALID_OPTION_NAME), errmsg("invalid option \"%s\"", option),
-             errdetail("%s does not know it here.", driver.wrapper.data()),
-             known.len > 0 ? errhint("Valid options in this context are: %s.", known.data)
-                           : errhint("There are no valid options in this context."),
-             errhidestmt(true)));
+    ereport(ERROR, (errcode(ERRCODE_FDW_INVALID_OPTION_NAME),
+                    errmsg("invalid option \"%.*s\"", shown_bytes(option), option),
+                    errdetail("%s does not know it here.", driver.wrapper.data()),
+                    known.len > 0 ? errhint("Valid options in this context are: %s.", known.data)
+                                  : errhint("There are no valid options in this context."),
+                    errhidestmt(true)));
     pg_unreachable();
 }
 

@@ -44,6 +44,19 @@ FROM member JOIN pg_foreign_data_wrapper w ON w.oid = objid
 WHERE classid = 'pg_foreign_data_wrapper'::regclass ORDER BY fdwname;
 SELECT is(count(*), 4::bigint, 'of none of the four') FROM member WHERE classid = 'pg_foreign_data_wrapper'::regclass;
 
+-- Objects of a kind that is not looked at here would go unseen. The row types of tables are objects
+-- too, and usable by PUBLIC as any table's are.
+SELECT is_empty($$SELECT pg_describe_object(classid, objid, 0) FROM member
+                  WHERE classid NOT IN ('pg_proc'::regclass, 'pg_class'::regclass,
+                                        'pg_foreign_data_wrapper'::regclass)
+                    AND NOT (classid = 'pg_type'::regclass
+                             AND (SELECT typrelid <> 0 OR typelem <> 0 FROM pg_type WHERE oid = objid))$$,
+                'the extension consists of functions, relations and wrappers');
+SELECT is_empty($$SELECT FROM pg_default_acl d, aclexplode(d.defaclacl) a
+                  WHERE a.grantee = 0 AND d.defaclnamespace = (SELECT extnamespace FROM pg_extension
+                                                               WHERE extname = 'payonce')$$,
+                'nor is PUBLIC given what is made later');
+
 -- Who else was granted something: monitoring, and nobody more.
 SELECT set_eq(
     $$SELECT f.signature || ' to ' || a.grantee::regrole FROM member_function f JOIN pg_proc p ON p.oid = f.oid,
@@ -221,6 +234,12 @@ SELECT is_empty(format('SELECT FROM %s v WHERE v::text ~ ''hush|aHVza|whsec''', 
 FROM member_table WHERE relkind = 'v' ORDER BY name;
 SELECT is_empty($$SELECT FROM pg_user_mappings WHERE srvname = 'tap_gateway' AND umoptions IS NOT NULL$$,
                 'nor in PostgreSQL''s own view');
+SELECT throws_ok('SELECT umoptions FROM pg_user_mapping', '42501', NULL, 'nor behind it');
+SELECT is_empty($$SELECT option_name FROM information_schema.user_mapping_options WHERE option_value IS NOT NULL$$,
+                'nor in the standard''s');
+SELECT throws_ok($$ALTER USER MAPPING FOR PUBLIC SERVER tap_gateway OPTIONS (SET bearer_token 'x')$$, '42501', NULL,
+                 'monitoring changes no secret either');
+SELECT throws_ok($$SELECT pg_read_file('payonce.key')$$, '42501', NULL, 'and reads no file of the server');
 RESET ROLE;
 
 SELECT * FROM finish();

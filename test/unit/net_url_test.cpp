@@ -49,6 +49,11 @@ const UrlCase accepted[] = {
     // libcurl reads these as 127.0.0.1 and connects there.
     {"short_loopback_address", "http://127.1", UrlVerdict::ok},
     {"hexadecimal_loopback_address", "http://0x7f000001", UrlVerdict::ok},
+    {"decimal_loopback_address", "http://2130706433/", UrlVerdict::ok},
+    {"octal_loopback_address", "http://0177.0.0.1", UrlVerdict::ok},
+    {"half_hexadecimal_loopback_address", "http://0x7f.1", UrlVerdict::ok},
+    // Over TLS the certificate vouches for the host: also one in a private network.
+    {"https_to_a_private_address", "https://10.0.0.7", UrlVerdict::ok},
     {"longest", "https://gateway.example/" + std::string(max_url_bytes - 24, 'a'), UrlVerdict::ok},
 };
 INSTANTIATE_TEST_SUITE_P(Accepted, JudgeBaseUrl, testing::ValuesIn(accepted), name_of);
@@ -62,6 +67,18 @@ const UrlCase not_loopback[] = {
     {"localhost_as_a_parent", "http://evil.localhost", UrlVerdict::plain_http},
     {"localhost_with_a_dot", "http://localhost./", UrlVerdict::plain_http},
     {"loopback_with_a_dot", "http://127.0.0.1./", UrlVerdict::plain_http},
+    {"name_that_resolves_to_loopback", "http://127.0.0.1.nip.io", UrlVerdict::plain_http},
+    {"name_that_begins_like_loopback", "http://127.evil.example", UrlVerdict::plain_http},
+    {"metadata_service", "http://169.254.169.254/latest/meta-data", UrlVerdict::plain_http},
+    {"private_address", "http://10.0.0.1", UrlVerdict::plain_http},
+    {"decimal_private_address", "http://3232235777/", UrlVerdict::plain_http},
+    {"hexadecimal_private_address", "http://0xc0a80101", UrlVerdict::plain_http},
+    {"zero", "http://0/", UrlVerdict::plain_http},
+    {"any_ipv6_address", "http://[::]", UrlVerdict::plain_http},
+    {"neighbour_of_ipv6_loopback", "http://[::2]", UrlVerdict::plain_http},
+    {"compatible_ipv6_address", "http://[::127.0.0.1]", UrlVerdict::plain_http},
+    {"mapped_address_in_hexadecimal", "http://[::ffff:7f00:1]", UrlVerdict::plain_http},
+    {"link_local_ipv6_address", "http://[fe80::1]", UrlVerdict::plain_http},
     {"mapped_address", "http://[::ffff:127.0.0.1]", UrlVerdict::plain_http},
     {"ipv6_address", "http://[2001:db8::1]", UrlVerdict::plain_http},
     {"any_address", "http://0.0.0.0", UrlVerdict::plain_http},
