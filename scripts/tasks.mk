@@ -10,6 +10,7 @@ help:
 	@echo 'make demo          the two-phone story on a scratch server (scripts/demo)'
 	@echo 'make test          every suite on scratch servers (scripts/test)'
 	@echo 'make fuzz          half a minute of fuzzing for each parser of foreign bytes (scripts/fuzz)'
+	@echo 'make mutants       payonce with one rule broken at a time, and who notices (scripts/mutants)'
 	@echo 'make bench         commit-to-wire latency, and what each driver costs (scripts/bench)'
 
 demo:
@@ -20,6 +21,9 @@ test:
 
 fuzz:
 	scripts/fuzz
+
+mutants:
+	scripts/mutants
 
 bench:
 	scripts/bench
@@ -35,4 +39,4 @@ lint:
 format:
 	clang-format -i $(shell git ls-files -co --exclude-standard '*.h' '*.cpp')
 
-.PHONY: help demo test fuzz bench unit lint format clean-dependencies
+.PHONY: help demo test fuzz mutants bench unit lint format clean-dependencies

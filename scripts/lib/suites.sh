@@ -9,8 +9,10 @@
 . "$source_dir/scripts/lib/fuzz.sh"
 
 # In this order they run: what fails fast comes first.
+# shellcheck disable=SC2034 # of test_inside.sh
 readonly all_suites=(unit gateway fuzz regress isolation isolation-without-lock pgtap tap tap-faults)
 
+# shellcheck disable=SC2034 # of test_inside.sh
 declare -rA suite_titles=(
     [unit]='GoogleTest: the decisions, protocols and the network layer, without PostgreSQL'
     [gateway]='unittest: the stand-in gateway, which judges the other suites'
