@@ -10,7 +10,8 @@ help:
 	@echo 'make demo          the two-phone story on a scratch server (scripts/demo)'
 	@echo 'make test          every suite on scratch servers (scripts/test)'
 	@echo 'make fuzz          half a minute of fuzzing for each parser of foreign bytes (scripts/fuzz)'
-	@echo 'make mutants       payonce with one rule broken at a time, and who notices (scripts/mutants)'
+	@echo 'make mutants       breaks one rule at a time, and shows who notices (scripts/mutants)'
+	@echo 'make sanitize      suites with sanitizers in core, net and the module (scripts/sanitize)'
 	@echo 'make bench         commit-to-wire latency, and what each driver costs (scripts/bench)'
 
 demo:
@@ -24,6 +25,9 @@ fuzz:
 
 mutants:
 	scripts/mutants
+
+sanitize:
+	scripts/sanitize
 
 bench:
 	scripts/bench
@@ -39,4 +43,4 @@ lint:
 format:
 	clang-format -i $(shell git ls-files -co --exclude-standard '*.h' '*.cpp')
 
-.PHONY: help demo test fuzz mutants bench unit lint format clean-dependencies
+.PHONY: help demo test fuzz mutants sanitize bench unit lint format clean-dependencies

@@ -69,31 +69,17 @@ run_core_into() {
         "${core_mutants[@]}" >"$1"
 }
 
-# run_suite CHOICE LOG: sets `suite_status`; a suite that hangs has not passed. Never called in a
-# condition, in which bash would ignore `set -e`.
-run_suite() {
-    local filter='' start=$SECONDS
-    suite=${1%%:*}
-    suite_status=0
+# run_choice SUITE[:FILTER] LOG: sets `suite_status`.
+run_choice() {
+    local filter=''
     [[ $1 != *:* ]] || filter=${1#*:}
-    start_in_background "$2" "suite_$suite" "$filter"
-    while kill -0 "$running_group" 2>/dev/null; do
-        sleep 0.2
-        if [ $((SECONDS - start)) -ge "${suite_limits_s[$suite]}" ]; then
-            end_running_group
-            echo "failed: takes longer than ${suite_limits_s[$suite]} s" >>"$2"
-            suite_status=124
-            break
-        fi
-    done
-    [ "$suite_status" -ne 0 ] || wait "$running_group" || suite_status=$?
-    running_group=
-    stop_everything >>"$log_dir/cleanup.log" 2>&1
+    run_limited "${1%%:*}" "$filter" "$2"
 }
 
 # first_failure LOG: what noticed, in the words of its suite.
 first_failure() {
-    sed -nE 's/^failed: *//p; s/^# +Failed test +//p' "$1" | head -n 1 | tr -s ' |' ' ' | cut -c 1-90
+    sed -nE 's/^failed: *//p; s/^# +Failed test +//p' "$1" | head -n 1 | tr -s ' |' ' ' |
+        cut -c 1-90
 }
 
 # prepare_sources: sets `variant_dir` to sources of its own. What an interrupted run left broken is
@@ -124,7 +110,7 @@ check_unbroken() {
     done | LC_ALL=C sort -u)
     for choice in "${choices[@]}"; do
         printf 'unbroken: %s ... ' "$choice"
-        run_suite "$choice" "$log_dir/unbroken-$choice.log"
+        run_choice "$choice" "$log_dir/unbroken-$choice.log"
         if [ "$suite_status" -ne 0 ]; then
             echo 'failed'
             show_end_of "$log_dir/unbroken-$choice.log" 60
@@ -145,7 +131,7 @@ kill_pg_mutant() {
     if wait "$running_group"; then
         for choice in "${choices[@]}" "${fallback_suites[@]}"; do
             log=$log_dir/$name.$choice.log
-            run_suite "$choice" "$log"
+            run_choice "$choice" "$log"
             if [ "$suite_status" -ne 0 ]; then
                 killed_by="$choice: $(first_failure "$log")"
                 break
