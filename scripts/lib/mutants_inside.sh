@@ -13,6 +13,8 @@ readonly mutants=$source_dir/test/mutants/mutants.py
 readonly core_build=$work/build-mutants
 # Who is asked when those that a mutant names have not noticed it: the quick ones first.
 readonly fallback_suites=(regress pgtap isolation tap)
+# Most mutants are noticed because something is waited for in vain.
+export PG_TEST_TIMEOUT_DEFAULT=60
 core_mutants=()
 pg_mutants=()
 killed=0
@@ -78,22 +80,30 @@ run_choice() {
 
 # first_failure LOG: what noticed, in the words of its suite.
 first_failure() {
-    sed -nE 's/^failed: *//p; s/^# +Failed test +//p' "$1" | head -n 1 | tr -s ' |' ' ' |
-        cut -c 1-90
+    local said
+    said=$(sed -nE 's/^failed: *//p; s/^# +Failed test +//p' "$1" | head -n 1 | tr -s ' |' ' ' |
+        cut -c 1-90)
+    echo "${said:-breaks off}"
 }
 
-# prepare_sources: sets `variant_dir` to sources of its own. What an interrupted run left broken is
-# put right, with a new time: its object is of the broken one.
+# mend FILE: as it was, and without what was made of the broken one, whose time proves nothing: the
+# next run copies the sources with the times that they have. To PGXS all files are .SECONDARY, so a
+# missing object alone would not be missed.
+mend() {
+    mv -f -- "$1.unbroken" "$1"
+    rm -f -- "${1%.cpp}.o" "$variant_dir/payonce.so"
+}
+
+# prepare_sources: sets `variant_dir` to sources of its own, mended where a run was interrupted.
 prepare_sources() {
     local backup
     variant_dir=$work/src-mutants
     mkdir -p "$variant_dir"
+    while IFS= read -r -d '' backup; do
+        mend "${backup%.unbroken}"
+    done < <(find "$variant_dir" -name '*.unbroken' -print0)
     tar -C "$source_dir" --null --verbatim-files-from --files-from="$work/sources" -cf - |
         tar -C "$variant_dir" -xf -
-    while IFS= read -r -d '' backup; do
-        rm -f -- "$backup"
-        touch -- "${backup%.unbroken}"
-    done < <(find "$variant_dir" -name '*.unbroken' -print0)
 }
 
 # build_variant: what a broken rule leaves unused is no reason not to build.
@@ -141,8 +151,7 @@ kill_pg_mutant() {
         show_end_of "$log_dir/$name.build.log" 20
     fi
     running_group=
-    mv -f -- "$file.unbroken" "$file"
-    touch -- "$file"
+    mend "$file"
     printf '%s | %s | %s\n' "$name" "$(python3 -B "$mutants" show "$name" rule)" \
         "${killed_by:-SURVIVED}"
     [ -z "$killed_by" ] || killed=$((killed + 1))

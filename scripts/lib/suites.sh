@@ -43,6 +43,9 @@ run_limited() {
     local log=$3 limit_s=$((${suite_limits_s[$1]} * ${4:-1})) start=$SECONDS
     suite=$1
     suite_status=0
+    # What a suite that failed has left would be in the way of the next.
+    rm -rf -- "${work:?}/t"
+    mkdir -m 0700 "$work/t"
     start_in_background "$log" "suite_$suite" "$2"
     while kill -0 "$running_group" 2>/dev/null; do
         sleep 0.2

@@ -61,6 +61,8 @@ def read_mutant(kind, paragraph):
             fields[name] = value.strip()
     if tuple(fields) != FIELDS or not all(fields.values()) or not old or old == new:
         raise ValueError(f"{kind}.mutants: not a mutant:\n{paragraph}")
+    if not fields["file"].endswith((".cpp", ".sql")):
+        raise ValueError(f"{fields['mutant']}: only one object may depend on what is broken")
     return Mutant(kind, fields, "\n".join(old), "\n".join(new))
 
 
