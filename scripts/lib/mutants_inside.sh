@@ -81,8 +81,8 @@ run_choice() {
 # first_failure LOG: what noticed, in the words of its suite.
 first_failure() {
     local said
-    said=$(sed -nE 's/^failed: *//p; s/^# +Failed test +//p' "$1" | head -n 1 | tr -s ' |' ' ' |
-        cut -c 1-90)
+    said=$(sed -nE 's/^failed: *//p; s/^# +Failed test +//p; s/^(# )?(waited in vain .*)/\2/p' "$1" |
+        head -n 1 | tr -s ' |' ' ' | cut -c 1-90)
     echo "${said:-breaks off}"
 }
 
