@@ -35,13 +35,29 @@ suite_unit() {
         ${1:+--tests-regex "$1"}
 }
 
+# build_untranslated: a library without translations, to be loaded next. When the sanitizers' library
+# starts, it looks for functions that are not there; the C library words that error, in its lock of
+# translations, before its locks are ready, and the first bindtextdomain() then waits for ever.
+build_untranslated() {
+    g++ -shared -fPIC -fno-builtin -o "$work/untranslated.so" -x c++ - <<'SOURCE'
+extern "C" {
+char* bindtextdomain(const char*, const char* folder) { return const_cast<char*>(folder); }
+char* textdomain(const char* domain) { return const_cast<char*>(domain); }
+char* gettext(const char* text) { return const_cast<char*>(text); }
+char* dgettext(const char*, const char* text) { return const_cast<char*>(text); }
+char* dcgettext(const char*, const char* text, int) { return const_cast<char*>(text); }
+}
+SOURCE
+}
+
 # wrap_server: the sanitizers' library must be the first that a program loads, and the server does
 # not load it. Programs find themselves by their own path, so the real one stays beside the wrapper.
 wrap_server() {
+    build_untranslated
     mv -f -- "$pg_bin/postgres" "$pg_bin/postgres.real"
     cat >"$pg_bin/postgres" <<WRAPPER
 #!/bin/bash
-export LD_PRELOAD=$(g++ -print-file-name=libasan.so)
+export LD_PRELOAD='$(g++ -print-file-name=libasan.so) $work/untranslated.so'
 export ASAN_OPTIONS=$sanitizer_options:$more_options
 export UBSAN_OPTIONS=print_stacktrace=1:log_path=$reports
 exec ${no_randomize[*]} "$pg_bin/postgres.real" "\$@"
