@@ -15,6 +15,13 @@ ifdef PAYONCE_TEST_FAULTS
 PG_CPPFLAGS += -DPAYONCE_TEST_FAULTS
 endif
 
+# A build for scripts/sanitize alone: the server must have loaded the library before.
+ifdef PAYONCE_SANITIZE
+PG_CPPFLAGS += -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer \
+	-D_GLIBCXX_ASSERTIONS
+SHLIB_LINK += -fsanitize=address,undefined
+endif
+
 SOURCES = $(wildcard src/core/*.cpp src/core/gateways/*.cpp src/net/*.cpp src/pg/*.cpp)
 OBJS = $(SOURCES:.cpp=.o)
 
@@ -36,6 +43,10 @@ override with_llvm := no
 
 STRICT_WARNINGS = -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wcast-qual -Wnon-virtual-dtor \
 	-Wnull-dereference -Wduplicated-cond -Werror
+ifdef PAYONCE_SANITIZE
+# GCC's flow analysis mistakes the sanitizers' own checks for null dereferences.
+STRICT_WARNINGS += -Wno-null-dereference
+endif
 # The server's headers count as the system's: our warnings are about our code.
 PG_CXXFLAGS = -std=c++20 -isystem $(shell $(PG_CONFIG) --includedir-server) -Isrc \
 	$(STRICT_WARNINGS) -MMD -MP

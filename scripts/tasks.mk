@@ -10,7 +10,8 @@ help:
 	@echo 'make demo          the two-phone story on a scratch server (scripts/demo)'
 	@echo 'make test          every suite on scratch servers (scripts/test)'
 	@echo 'make fuzz          half a minute of fuzzing for each parser of foreign bytes (scripts/fuzz)'
-	@echo 'make mutants       breaks each rule about money once, and shows which test bites (scripts/mutants)'
+	@echo 'make mutants       breaks one rule at a time, and shows who notices (scripts/mutants)'
+	@echo 'make sanitize      suites with sanitizers in core, net and the module (scripts/sanitize)'
 	@echo 'make chaos         a minute of everything failing at once, and its judge (scripts/chaos);'
 	@echo '                   SECONDS=... and SEED=... for another one'
 	@echo 'make simulate      10 million schedules of the decisions in a model world (scripts/simulate);'
@@ -28,6 +29,9 @@ fuzz:
 
 mutants:
 	scripts/mutants
+
+sanitize:
+	scripts/sanitize
 
 chaos:
 	scripts/chaos $(or $(SECONDS),60) $(SEED)
@@ -49,4 +53,4 @@ lint:
 format:
 	clang-format -i $(shell git ls-files -co --exclude-standard '*.h' '*.cpp')
 
-.PHONY: help demo test fuzz mutants chaos simulate bench unit lint format clean-dependencies
+.PHONY: help demo test fuzz mutants sanitize chaos simulate bench unit lint format clean-dependencies

@@ -102,7 +102,7 @@ copy_sources() {
     }
     # Objects of a directory that was kept are good for the same PostgreSQL only.
     if [ "$(cat "$work/built_for" 2>/dev/null)" != "$pg_config" ]; then
-        rm -rf -- "${work:?}"/{src,src-without-lock,src-faults,sources}
+        rm -rf -- "${work:?}"/{src,src-without-lock,src-faults,src-mutants,src-sanitize,sources}
         echo "$pg_config" >"$work/built_for"
     fi
     mkdir -p "$work/src"

@@ -111,7 +111,7 @@ std::map<std::string, std::string> as_map(const FormFields& fields) {
 }
 
 TEST(AlipayVectors, RequestsAreSignedLikeThis) {
-    for (const json& vector : vectors("sign_requests.json").at("vectors")) {
+    for (const json all = vectors("sign_requests.json"); const json& vector : all.at("vectors")) {
         SCOPED_TRACE(vector.at("name").get<std::string>());
         FormFields fields = fields_of(vector.at("params_before_signing"));
         const std::string text = alipay::signed_text(fields, alipay::EmptyValues::dropped);
@@ -182,7 +182,8 @@ Expected expected_of(const json& vector) {
 TEST(AlipayVectors, AnswersMeanThis) {
     const auto by_key = opened(key_mode());
     const auto by_certificate = opened(certificate_mode());
-    for (const json& vector : vectors("verify_responses.json").at("vectors")) {
+    for (const json all = vectors("verify_responses.json");
+         const json& vector : all.at("vectors")) {
         SCOPED_TRACE(vector.at("name").get<std::string>());
         HttpResponse response;
         response.delivery = Delivery::answered;
@@ -260,7 +261,8 @@ TEST(AlipayVectors, NoticesMeanThis) {
 }
 
 TEST(AlipayVectors, NoticesAreDecodedAndJoinedLikeThis) {
-    for (const json& vector : vectors("verify_notifications.json").at("vectors")) {
+    for (const json all = vectors("verify_notifications.json");
+         const json& vector : all.at("vectors")) {
         SCOPED_TRACE(vector.at("name").get<std::string>());
         const auto fields = read_form(vector.at("raw_body").get<std::string>());
         ASSERT_EQ(fields.has_value(), vector.at("expect").value("verify", "") != "malformed");
@@ -307,7 +309,7 @@ TEST(AlipayVectors, CertificatesAreNamedLikeThis) {
 }
 
 TEST(AlipayVectors, ChainsAreCheckedWhenAGatewayIsOpened) {
-    for (const json& chain : vectors("cert_sn.json").at("chain")) {
+    for (const json all = vectors("cert_sn.json"); const json& chain : all.at("chain")) {
         const std::string name = chain.at("file").get<std::string>();
         Settings settings = certificate_mode();
         settings[name == "app_cert.pem" ? "app_cert" : "alipay_cert"] = file(name);
