@@ -282,6 +282,13 @@ CREATE FUNCTION pay_callback_outcome(
 COMMENT ON FUNCTION pay_callback_outcome(text, boolean, bigint, text, text) IS
 'As pay_callback, and says what was decided: paid, duplicate, late, mismatch, conflict, failed or already_processed.';
 
+CREATE FUNCTION pay_callback_batch(out_order_no text[], pay_success boolean[])
+    RETURNS TABLE (out_order_no text, outcome text)
+    LANGUAGE c VOLATILE ROWS 100 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'payonce_pay_callback_batch';
+COMMENT ON FUNCTION pay_callback_batch(text[], boolean[]) IS
+'Decides many callbacks in one transaction, and returns the outcome of each, in the arrays'' order: those of pay_callback_outcome; unknown (there is no such payment) and invalid (NULL or malformed), of which nothing is recorded, and which do not undo the others. Any error undoes the whole batch. Errors: 22004 (a NULL array), 2202E (arrays of different lengths or of several dimensions), 54000 (more than 10000 callbacks).';
+
 CREATE FUNCTION pay_notify(
     gateway text, headers jsonb, body text,
     OUT http_status integer, OUT content_type text, OUT body text, OUT outcome text)
@@ -718,6 +725,7 @@ COMMENT ON FUNCTION payonce_check() IS
 REVOKE ALL ON FUNCTION order_lock_key(text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION pay_callback(text, boolean, bigint, text, text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION pay_callback_outcome(text, boolean, bigint, text, text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION pay_callback_batch(text[], boolean[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION pay_notify(text, jsonb, text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION order_close(text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION refund_callback(text, boolean, text) FROM PUBLIC;

@@ -169,12 +169,17 @@ core::Outcome decide_callback(const char* schema, const Callback& callback) {
     fault_point(FaultPoint::callback_begun);
     lock_order(found.order_id);
     fault_point(FaultPoint::callback_locked);
+    return decide_under_lock(schema, found.order_id, callback);
+}
+
+core::Outcome decide_under_lock(const char* schema, std::string_view order_id,
+                                const Callback& callback) {
     Rows rows;
-    read_rows(schema, found.order_id, callback.payment_id, RowLock::none, &rows);
+    read_rows(schema, order_id, callback.payment_id, RowLock::none, &rows);
     core::Decision decision = decide_on(rows, callback);
     if (!decision.writes_nothing()) {
         // Hand-written SQL does not take the lock, so decide on rows that nobody else can change.
-        read_rows(schema, found.order_id, callback.payment_id, RowLock::wait, &rows);
+        read_rows(schema, order_id, callback.payment_id, RowLock::wait, &rows);
         fault_point(FaultPoint::callback_reread);
         decision = decide_on(rows, callback);
     }

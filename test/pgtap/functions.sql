@@ -27,6 +27,8 @@ SELECT results_eq(
     ('order_lock_key', 'order_id text', 'bigint', 'i', false, false, 's'),
     ('pay_callback', 'out_order_no text, pay_success boolean, paid_amount bigint DEFAULT NULL, '
      'paid_currency text DEFAULT NULL, transaction_id text DEFAULT NULL', 'boolean', 'v', true, false, 'u'),
+    ('pay_callback_batch', 'out_order_no text[], pay_success boolean[]', 'TABLE(out_order_no text, outcome text)',
+     'v', true, false, 'u'),
     ('pay_callback_outcome', 'out_order_no text, pay_success boolean, paid_amount bigint DEFAULT NULL, '
      'paid_currency text DEFAULT NULL, transaction_id text DEFAULT NULL', 'text', 'v', true, false, 'u'),
     ('pay_notify', 'gateway text, headers jsonb, body text, OUT http_status integer, OUT content_type text, '
@@ -76,6 +78,9 @@ SELECT is(pay_callback_outcome('tap-won-2', true), 'duplicate', 'outcome duplica
 SELECT is(pay_callback_outcome('tap-won-2', true), 'already_processed', 'outcome already_processed');
 SELECT is(pay_callback_outcome('tap-odd-1', true, 99), 'mismatch', 'outcome mismatch');
 SELECT is(pay_callback_outcome('tap-odd-2', false), 'failed', 'outcome failed');
+SELECT results_eq($$SELECT outcome FROM pay_callback_batch(
+                      out_order_no => ARRAY['tap-won-2', 'tap-x', '', 'tap-odd-2'], pay_success => '{f,t,t,f}')$$,
+                  ARRAY['already_processed', 'unknown', 'invalid', 'already_processed'], 'pay_callback_batch');
 SELECT is(order_close('tap-closed'), true, 'order_close: closed now');
 SELECT is(order_close('tap-closed'), true, 'order_close: closed already');
 SELECT is(order_close(order_id => 'tap-won'), false, 'order_close: paid');
@@ -168,6 +173,12 @@ INSERT INTO bad (sqlstate, message, call) VALUES
     ('22004', 'pay_success must not be null', $$pay_callback('tap-won-1', NULL)$$),
     ('22004', 'out_order_no must not be null', $$pay_callback_outcome(NULL, true)$$),
     ('22004', 'pay_success must not be null', $$pay_callback_outcome('tap-won-1', NULL)$$),
+    ('22004', 'out_order_no must not be null', $$pay_callback_batch(NULL, '{}')$$),
+    ('22004', 'pay_success must not be null', $$pay_callback_batch('{tap-won-1}', NULL)$$),
+    ('2202E', 'out_order_no and pay_success must be equally long', $$pay_callback_batch('{tap-won-1}', '{}')$$),
+    ('2202E', 'out_order_no must have one dimension, not 2', $$pay_callback_batch('{{tap-won-1}}', '{t}')$$),
+    ('54000', 'a batch of 10001 callbacks is too large',
+     $$pay_callback_batch(array_fill('tap-won-1'::text, ARRAY[10001]), array_fill(true, ARRAY[10001]))$$),
     ('22004', 'gateway must not be null', $$pay_notify(NULL, '{}', '{}')$$),
     ('22004', 'headers must not be null', $$pay_notify('tap_signed', NULL, '{}')$$),
     ('22004', 'body must not be null', $$pay_notify('tap_signed', '{}', NULL)$$),

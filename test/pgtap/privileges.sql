@@ -22,7 +22,8 @@ SELECT p.oid, p.oid::regprocedure::text COLLATE "default" AS signature, p.pronam
        p.prosecdef, p.proconfig, p.proowner, p.prorettype,
        -- No NULL: a strict function would not be called at all.
        'SELECT ' || p.oid::regproc || '(' || coalesce((
-           SELECT string_agg(CASE t WHEN 'boolean'::regtype THEN 'false' WHEN 'text[]'::regtype THEN '''{}''::text[]'
+           SELECT string_agg(CASE WHEN t = 'boolean'::regtype THEN 'false'
+                             WHEN format_type(t, NULL) LIKE '%[]' THEN '''{}''::' || format_type(t, NULL)
                              ELSE '''0''::' || format_type(t, NULL) END, ', ' ORDER BY n)
            FROM unnest(p.proargtypes::oid[]) WITH ORDINALITY a (t, n)), '') || ')' AS call
 FROM member m JOIN pg_proc p ON p.oid = m.objid WHERE m.classid = 'pg_proc'::regclass;
@@ -31,7 +32,7 @@ SELECT c.oid, c.oid::regclass::text COLLATE "default" AS name, c.relkind, c.relo
 FROM member m JOIN pg_class c ON c.oid = m.objid WHERE m.classid = 'pg_class'::regclass;
 
 -- PUBLIC.
-SELECT cmp_ok(count(*), '>=', 26::bigint, 'there are functions to look at') FROM member_function;
+SELECT cmp_ok(count(*), '>=', 27::bigint, 'there are functions to look at') FROM member_function;
 SELECT is(has_function_privilege('public', oid, 'EXECUTE'), false, 'PUBLIC may not execute ' || signature)
 FROM member_function ORDER BY signature;
 SELECT is(has_table_privilege('public', oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER')
@@ -75,8 +76,8 @@ SELECT is(proconfig, ARRAY['search_path=pg_catalog, pg_temp'], 'search_path is p
 FROM member_function WHERE prosecdef ORDER BY signature;
 SELECT set_eq(
     $$SELECT name FROM member_function WHERE prosecdef$$,
-    $$VALUES ('order_close'), ('pay_callback'), ('pay_callback_outcome'), ('pay_notify'), ('payment_resolve'),
-             ('payonce_activate'), ('payonce_check'), ('payonce_dispatch_blocked_by'), ('payonce_gateway_blocked_by'),
+    $$VALUES ('order_close'), ('pay_callback'), ('pay_callback_batch'), ('pay_callback_outcome'), ('pay_notify'),
+             ('payment_resolve'), ('payonce_activate'), ('payonce_check'), ('payonce_dispatch_blocked_by'), ('payonce_gateway_blocked_by'),
              ('payonce_refund_complete'), ('payonce_refund_reserve'), ('refund_callback'), ('refund_request'),
              ('refund_resolve'), ('refund_retry')$$, 'these run with the rights of their owner');
 SELECT is_empty(format($$SELECT signature FROM member_function WHERE proowner <> %1$L::regrole
