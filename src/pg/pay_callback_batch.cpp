@@ -97,15 +97,6 @@ std::string_view view_of(Datum datum) {
     return {VARDATA_ANY(value), static_cast<std::size_t>(VARSIZE_ANY_EXHDR(value))};
 }
 
-// What an action reads is freed at its end: a batch needs no more memory the longer it is.
-template <typename Action>
-void with_memory_of_its_own(Action action) {
-    CHECK_FOR_INTERRUPTS();
-    SPI_connect();
-    action();
-    SPI_finish();
-}
-
 // Learns the order of each payment. Neither locks nor writes: it is read again under the lock.
 void find_orders(const char* schema, Batch* batch) {
     const BatchArrays& arrays = batch->arrays;

@@ -138,6 +138,12 @@ std::uint64_t run(Statement& statement, const char* schema, Parameters& paramete
     return SPI_processed;
 }
 
+Portal open_cursor(Statement& statement, const char* schema, Parameters& parameters) {
+    Assert(parameters.count() == statement.parameter_count);
+    prepare(statement, schema);
+    return SPI_cursor_open(nullptr, statement.plan, parameters.values(), parameters.nulls(), false);
+}
+
 void write_row(Statement& statement, const char* schema, Parameters& parameters) {
     if (run(statement, schema, parameters) != 1) {
         ereport(ERROR,

@@ -44,6 +44,7 @@ SELECT results_eq(
      'OUT latency_avg_ms double precision, OUT latency_max_ms double precision, '
      'OUT last_answer_at timestamp with time zone', 'SETOF record', 'v', false, false, 'u'),
     ('payonce_http_validator', 'options text[], catalog oid', 'void', 'v', false, true, 'u'),
+    ('payonce_prune', 'older_than interval, max_orders integer DEFAULT 1000', 'bigint', 'v', true, false, 'u'),
     ('payonce_stripe_validator', 'options text[], catalog oid', 'void', 'v', false, true, 'u'),
     ('payonce_wechat_validator', 'options text[], catalog oid', 'void', 'v', false, true, 'u'),
     ('payonce_worker_stats', 'OUT pid integer, OUT state text, OUT role text, OUT started_at timestamp with time zone, '
@@ -199,6 +200,14 @@ INSERT INTO bad (sqlstate, message, call) VALUES
     ('42883', 'function pay_notify(unknown, unknown, bytea) does not exist',
      $$pay_notify('tap_signed', '{}', '\x7b7d'::bytea)$$),
     ('42883', 'function pay_notify(integer, unknown, unknown) does not exist', $$pay_notify(1, '{}', '{}')$$),
+    ('22004', 'older_than must not be null', $$payonce_prune(NULL)$$),
+    ('22004', 'max_orders must not be null', $$payonce_prune('2 years', NULL)$$),
+    ('22023', 'older_than is too short', $$payonce_prune('0')$$),
+    ('22023', 'older_than is too short', $$payonce_prune('-2 years')$$),
+    ('22023', 'older_than is too short', $$payonce_prune('363 days')$$),
+    ('22023', 'max_orders must be 1 to 10000, not 0', $$payonce_prune('2 years', 0)$$),
+    ('22023', 'max_orders must be 1 to 10000, not 10001', $$payonce_prune('2 years', 10001)$$),
+    ('22008', 'timestamp out of range', $$payonce_prune('9999999 years')$$),
     ('22004', 'order_id must not be null', $$order_close(NULL)$$),
     ('22004', 'order_id must not be null', $$order_lock_key(NULL)$$),
     ('22004', 'payment_id must not be null', $$refund_request(NULL, 1, 'r')$$),

@@ -32,7 +32,7 @@ SELECT c.oid, c.oid::regclass::text COLLATE "default" AS name, c.relkind, c.relo
 FROM member m JOIN pg_class c ON c.oid = m.objid WHERE m.classid = 'pg_class'::regclass;
 
 -- PUBLIC.
-SELECT cmp_ok(count(*), '>=', 27::bigint, 'there are functions to look at') FROM member_function;
+SELECT cmp_ok(count(*), '>=', 28::bigint, 'there are functions to look at') FROM member_function;
 SELECT is(has_function_privilege('public', oid, 'EXECUTE'), false, 'PUBLIC may not execute ' || signature)
 FROM member_function ORDER BY signature;
 SELECT is(has_table_privilege('public', oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER')
@@ -78,8 +78,8 @@ SELECT set_eq(
     $$SELECT name FROM member_function WHERE prosecdef$$,
     $$VALUES ('order_close'), ('pay_callback'), ('pay_callback_batch'), ('pay_callback_outcome'), ('pay_notify'),
              ('payment_resolve'), ('payonce_activate'), ('payonce_check'), ('payonce_dispatch_blocked_by'), ('payonce_gateway_blocked_by'),
-             ('payonce_refund_complete'), ('payonce_refund_reserve'), ('refund_callback'), ('refund_request'),
-             ('refund_resolve'), ('refund_retry')$$, 'these run with the rights of their owner');
+             ('payonce_prune'), ('payonce_refund_complete'), ('payonce_refund_reserve'), ('refund_callback'),
+             ('refund_request'), ('refund_resolve'), ('refund_retry')$$, 'these run with the rights of their owner');
 SELECT is_empty(format($$SELECT signature FROM member_function WHERE proowner <> %1$L::regrole
                          UNION ALL SELECT name FROM member_table WHERE relowner <> %1$L::regrole$$, :'owner'),
                 'who owns the extension owns all of it');
