@@ -17,7 +17,7 @@ struct Callback {
     std::optional<std::string_view> gateway;
 };
 
-// Inside the caller's SPI connection. Reports no_data_found for an unknown payment;
+// Reports no_data_found for an unknown payment;
 // news.other_gateway need not be set.
 core::Outcome decide_callback(const char* schema, const Callback& callback);
 

@@ -72,6 +72,11 @@ void with_memory_of_its_own(Action action) {
 // where it did not: a trigger or rule of the application must not make a silent true of it.
 void write_row(Statement& statement, const char* schema, Parameters& parameters);
 
+// The error of write_row, for whoever writes rows otherwise.
+[[noreturn]] void report_not_written(const Statement& statement, const char* schema);
+
+// A column that is not null, checked to be of this type.
+Datum typed_column(std::uint64_t row, int number, Oid type);
 // Columns of row `row` of SPI_tuptable; 1-based. Text lives as long as the SPI connection.
 bool column_is_null(std::uint64_t row, int number);
 std::string_view text_column(std::uint64_t row, int number);
