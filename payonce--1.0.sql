@@ -22,6 +22,8 @@ CREATE TABLE t_order (
     CONSTRAINT t_order_pkey PRIMARY KEY (id)
 );
 
+CREATE INDEX t_order_created_at ON t_order (created_at);
+
 COMMENT ON TABLE t_order IS 'An order: what is to be paid, once.';
 COMMENT ON COLUMN t_order.id IS 'The application''s number of the order, 1 to 128 bytes.';
 COMMENT ON COLUMN t_order.price IS 'What is to be paid, in the currency''s minor unit.';
@@ -31,6 +33,7 @@ COMMENT ON COLUMN t_order.paid_by IS 'The winner: the payment that the order kee
 COMMENT ON COLUMN t_order.created_at IS 'When the row was made.';
 COMMENT ON COLUMN t_order.paid_at IS 'When the order became paid.';
 COMMENT ON COLUMN t_order.closed_at IS 'When the order was closed; kept when a late payment reopened it.';
+COMMENT ON INDEX t_order_created_at IS 'The oldest orders, for payonce_prune. No callback changes the column, so none touches this index unless the row''s page is full.';
 
 CREATE TABLE t_order_pay (
     id text COLLATE "C" NOT NULL
@@ -225,6 +228,9 @@ CREATE UNIQUE INDEX t_stray_notification_once
 CREATE INDEX t_stray_notification_open ON t_stray_notification (received_at)
     WHERE handled_at IS NULL;
 
+CREATE INDEX t_stray_notification_handled ON t_stray_notification (handled_at)
+    WHERE handled_at IS NOT NULL;
+
 COMMENT ON TABLE t_stray_notification IS 'Verified news of money that matches no payment or refund: kept until a person has set handled_at.';
 COMMENT ON COLUMN t_stray_notification.received_at IS 'When it came.';
 COMMENT ON COLUMN t_stray_notification.gateway IS 'The foreign server that sent it.';
@@ -236,6 +242,7 @@ COMMENT ON COLUMN t_stray_notification.note IS 'What the person who handled it w
 COMMENT ON COLUMN t_stray_notification.handled_at IS 'When a person had dealt with it, or a repetition found its payment.';
 COMMENT ON INDEX t_stray_notification_once IS 'Gateways repeat what is not acknowledged: one row for each number.';
 COMMENT ON INDEX t_stray_notification_open IS 'The stray notifications that wait for a person.';
+COMMENT ON INDEX t_stray_notification_handled IS 'Those that are dealt with, for payonce_prune.';
 
 -- No key, on purpose: a restored copy then holds its own pair and the original's, and does not dispatch.
 CREATE TABLE payonce_identity (
@@ -257,7 +264,9 @@ SELECT pg_catalog.pg_extension_config_dump('t_stray_notification', '');
 SELECT pg_catalog.pg_extension_config_dump('payonce_identity', '');
 
 --
--- The decisions. Each runs with its owner's rights; PUBLIC may execute none of them.
+-- The decisions. Each runs with its owner's rights; PUBLIC may execute none of them. The two that
+-- are called most pin search_path themselves, when anything is to run that could ask for it: SET
+-- costs several microseconds a call.
 --
 
 CREATE FUNCTION order_lock_key(order_id text) RETURNS bigint
@@ -269,7 +278,7 @@ COMMENT ON FUNCTION order_lock_key(text) IS
 CREATE FUNCTION pay_callback(
     out_order_no text, pay_success boolean, paid_amount bigint = NULL, paid_currency text = NULL,
     transaction_id text = NULL) RETURNS boolean
-    LANGUAGE c VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    LANGUAGE c VOLATILE SECURITY DEFINER
     AS 'MODULE_PATHNAME', 'payonce_pay_callback';
 COMMENT ON FUNCTION pay_callback(text, boolean, bigint, text, text) IS
 'Decides one callback of a gateway. true: recorded, acknowledge it to the gateway. An error: nothing was recorded; on 40001 and 40P01 call again, otherwise let the gateway repeat. Amounts are in minor units. Errors: no_data_found (unknown payment), 22004 (NULL), 22023 (malformed).';
@@ -277,10 +286,17 @@ COMMENT ON FUNCTION pay_callback(text, boolean, bigint, text, text) IS
 CREATE FUNCTION pay_callback_outcome(
     out_order_no text, pay_success boolean, paid_amount bigint = NULL, paid_currency text = NULL,
     transaction_id text = NULL) RETURNS text
-    LANGUAGE c VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    LANGUAGE c VOLATILE SECURITY DEFINER
     AS 'MODULE_PATHNAME', 'payonce_pay_callback_outcome';
 COMMENT ON FUNCTION pay_callback_outcome(text, boolean, bigint, text, text) IS
 'As pay_callback, and says what was decided: paid, duplicate, late, mismatch, conflict, failed or already_processed.';
+
+CREATE FUNCTION pay_callback_batch(out_order_no text[], pay_success boolean[])
+    RETURNS TABLE (out_order_no text, outcome text)
+    LANGUAGE c VOLATILE ROWS 100 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'payonce_pay_callback_batch';
+COMMENT ON FUNCTION pay_callback_batch(text[], boolean[]) IS
+'Decides many callbacks in one transaction, and returns the outcome of each, in the arrays'' order: those of pay_callback_outcome; unknown (there is no such payment) and invalid (NULL or malformed), of which nothing is recorded, and which do not undo the others. Any error undoes the whole batch. Errors: 22004 (a NULL array), 2202E (arrays of different lengths or of several dimensions), 54000 (more than 10000 callbacks).';
 
 CREATE FUNCTION pay_notify(
     gateway text, headers jsonb, body text,
@@ -333,6 +349,12 @@ CREATE FUNCTION payonce_activate() RETURNS void
 COMMENT ON FUNCTION payonce_activate() IS
 'Makes this database the one that sends refunds: after a restore, a promoted copy or pg_upgrade, once it is certain that no other copy sends.';
 
+CREATE FUNCTION payonce_prune(older_than interval, max_orders integer = 1000) RETURNS bigint
+    LANGUAGE c VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'payonce_prune';
+COMMENT ON FUNCTION payonce_prune(interval, integer) IS
+'Deletes orders that are paid or closed and of which everything has been settled for longer than older_than, with their payments, refunds and evidence; and stray notifications that were handled before. Nothing unsettled, in attention or in doubt. At most max_orders in a call; returns how many orders are gone: call it again until that is 0. Orders that somebody holds are passed over. Errors: 22004 (NULL), 22023 (older_than is less than a year, max_orders is not 1 to 10000).';
+
 --
 -- The invariants that CHECKs cannot express
 --
@@ -369,7 +391,7 @@ COMMENT ON FUNCTION payonce_refund_fixed() IS
 
 CREATE FUNCTION payonce_append_only() RETURNS trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'payonce_append_only';
-COMMENT ON FUNCTION payonce_append_only() IS 'Refuses to change or delete evidence.';
+COMMENT ON FUNCTION payonce_append_only() IS 'Refuses to change or delete evidence, but for payonce_prune.';
 
 -- AFTER, so that they see what other BEFORE triggers made of the row.
 CREATE TRIGGER payonce_status_guard AFTER UPDATE ON t_order
@@ -718,6 +740,7 @@ COMMENT ON FUNCTION payonce_check() IS
 REVOKE ALL ON FUNCTION order_lock_key(text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION pay_callback(text, boolean, bigint, text, text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION pay_callback_outcome(text, boolean, bigint, text, text) FROM PUBLIC;
+REVOKE ALL ON FUNCTION pay_callback_batch(text[], boolean[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION pay_notify(text, jsonb, text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION order_close(text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION refund_callback(text, boolean, text) FROM PUBLIC;
@@ -726,6 +749,7 @@ REVOKE ALL ON FUNCTION refund_retry(text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION refund_resolve(text, boolean, text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION payment_resolve(text, text, text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION payonce_activate() FROM PUBLIC;
+REVOKE ALL ON FUNCTION payonce_prune(interval, integer) FROM PUBLIC;
 REVOKE ALL ON FUNCTION payonce_status_guard() FROM PUBLIC;
 REVOKE ALL ON FUNCTION payonce_currency_guard() FROM PUBLIC;
 REVOKE ALL ON FUNCTION payonce_refund_complete() FROM PUBLIC;

@@ -44,4 +44,57 @@ inline void override_later_settings() {
 #endif
 }
 
+using ExpressionWalker = bool (*)(Node* node, void* context);
+
+// Whether `walker` says so of any node below this one.
+inline bool walk_expression(Node* node, ExpressionWalker walker, void* context) {
+#if PG_VERSION_NUM >= 160000
+    return expression_tree_walker(node, walker, context);
+#else
+    return expression_tree_walker(
+        node, reinterpret_cast<bool (*)()>(reinterpret_cast<void (*)()>(walker)), context);
+#endif
+}
+
+// Makes `relation` the only one of an executor's range table, with the columns that are written, as
+// the server's offsets count them: triggers on columns ask for these.
+inline void init_range_table(EState* executor, Relation relation, CmdType command,
+                             Bitmapset* columns) {
+    RangeTblEntry* entry = makeNode(RangeTblEntry);
+    entry->rtekind = RTE_RELATION;
+    entry->relid = RelationGetRelid(relation);
+    entry->relkind = relation->rd_rel->relkind;
+    entry->rellockmode = RowExclusiveLock;
+#if PG_VERSION_NUM >= 160000
+    List* permissions = NIL;
+    RTEPermissionInfo* rights = addRTEPermissionInfo(&permissions, entry);
+    (command == CMD_INSERT ? rights->insertedCols : rights->updatedCols) = columns;
+#if PG_VERSION_NUM >= 180000
+    ExecInitRangeTable(executor, list_make1(entry), permissions, bms_make_singleton(1));
+#else
+    ExecInitRangeTable(executor, list_make1(entry), permissions);
+#endif
+#else
+    (command == CMD_INSERT ? entry->insertedCols : entry->updatedCols) = columns;
+    ExecInitRangeTable(executor, list_make1(entry));
+#endif
+}
+
+// For rows that are locked already: nothing is evaluated again.
+inline void init_recheck(EPQState* recheck, EState* executor) {
+#if PG_VERSION_NUM >= 160000
+    EvalPlanQualInit(recheck, executor, nullptr, NIL, -1, NIL);
+#else
+    EvalPlanQualInit(recheck, executor, nullptr, NIL, -1);
+#endif
+}
+
+inline IndexScanDesc begin_index_scan(Relation table, Relation index, Snapshot snapshot) {
+#if PG_VERSION_NUM >= 180000
+    return index_beginscan(table, index, snapshot, nullptr, 1, 0);
+#else
+    return index_beginscan(table, index, snapshot, 1, 0);
+#endif
+}
+
 }  // namespace payonce::pg::compat

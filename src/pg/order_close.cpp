@@ -13,8 +13,8 @@
 namespace payonce::pg {
 namespace {
 
-Statement update_order_closed = {
-    "UPDATE {s}.t_order SET status = 400, closed_at = now() WHERE id = $1", 1, {TEXTOID}};
+RowWrite update_order_closed = {
+    &order_table, CMD_UPDATE, 2, {{"status", INT4OID}, {"closed_at", TIMESTAMPTZOID}}};
 
 bool close_order(const char* schema, std::string_view order_id) {
     begin_decision();
@@ -24,9 +24,11 @@ bool close_order(const char* schema, std::string_view order_id) {
         report_unknown("order", order_id, "t_order", "Pass the id of a row of t_order.");
     }
     if (order.status == core::OrderStatus::unpaid) {
-        Parameters parameters;
-        parameters.add(order_id);
-        write_row(update_order_closed, schema, parameters);
+        Parameters values;
+        values.add(order_id)
+            .add(static_cast<int>(core::OrderStatus::closed))
+            .add_time(GetCurrentTransactionStartTimestamp());
+        update_by_key(update_order_closed, schema, order_id, values);
     } else {
         rely_on_visible_rows();
     }

@@ -37,7 +37,12 @@ Callback read_arguments(FunctionCallInfo fcinfo) {
     return callback;
 }
 
+// The rows that a callback is about, and where they are.
 struct Rows {
+    TableUse orders;
+    TableUse payments;
+    Row order_row;
+    Row payment_row;
     OrderRow order;
     PaymentRow payment;
 };
@@ -49,17 +54,37 @@ bool is_other_gateway(const Callback& callback, const PaymentRow& payment) {
                (core::has_succeeded(payment.status) ? payment.arrived_through() : payment.gateway);
 }
 
-void read_rows(const char* schema, std::string_view order_id, std::string_view payment_id,
-               RowLock lock, Rows* rows) {
-    // The order first: locks are taken in the same order everywhere.
-    if (!read_order(schema, order_id, lock, &rows->order) ||
-        !read_payment(schema, payment_id, lock, &rows->payment) ||
-        rows->payment.order_id != order_id) {
-        ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-                        errmsg("payment \"%.*s\" was deleted or moved to another order meanwhile",
-                               static_cast<int>(payment_id.size()), payment_id.data()),
-                        errdetail("Nothing was recorded."), errhint("Call again.")));
+[[noreturn]] void report_moved(std::string_view payment_id) {
+    ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+                    errmsg("payment \"%.*s\" was deleted or moved to another order meanwhile",
+                           static_cast<int>(payment_id.size()), payment_id.data()),
+                    errdetail("Nothing was recorded."), errhint("Call again.")));
+    pg_unreachable();
+}
+
+void take_over(Rows* rows, std::string_view order_id, std::string_view payment_id) {
+    rows->order = order_in(rows->order_row);
+    rows->payment = payment_in(rows->payment_row);
+    if (rows->payment.order_id != order_id) {
+        report_moved(payment_id);
     }
+}
+
+void read_rows(Rows* rows, std::string_view order_id, std::string_view payment_id) {
+    if (!find_row(rows->orders, order_id, RowLock::none, &rows->order_row) ||
+        !read_again(rows->payments, &rows->payment_row)) {
+        report_moved(payment_id);
+    }
+    take_over(rows, order_id, payment_id);
+}
+
+void lock_rows(Rows* rows, std::string_view order_id, std::string_view payment_id) {
+    // The order first: locks are taken in the same order everywhere.
+    if (!lock_again(rows->orders, &rows->order_row) ||
+        !lock_again(rows->payments, &rows->payment_row)) {
+        report_moved(payment_id);
+    }
+    take_over(rows, order_id, payment_id);
 }
 
 core::Decision decide_on(const Rows& rows, const Callback& callback) {
@@ -124,7 +149,7 @@ const char* attention_words(core::AttentionReason reason, const Rows& rows,
     return nullptr;
 }
 
-void write_decision(const char* schema, const core::Decision& decision, const Rows& rows,
+void write_decision(const char* schema, const core::Decision& decision, Rows& rows,
                     const Callback& callback) {
     const core::PaymentNews& news = callback.news;
     PaymentRow payment = rows.payment;
@@ -144,10 +169,12 @@ void write_decision(const char* schema, const core::Decision& decision, const Ro
     }
     // The order before the payment: it is the arbiter, and at REPEATABLE READ the loser fails here.
     if (decision.order_becomes_paid) {
-        mark_order_paid(schema, payment.order_id, payment.id);
+        mark_order_paid(rows.orders, &rows.order_row, payment.id);
         fault_point(FaultPoint::callback_order_paid);
     }
-    write_payment(schema, payment);
+    write_payment(rows.payments, &rows.payment_row, payment);
+    end_use(rows.orders);
+    end_use(rows.payments);
     fault_point(FaultPoint::callback_payment_written);
     if (decision.refund) {
         queue_refund(schema, payment, next_automatic_refund_no(schema, payment.id),
@@ -156,35 +183,63 @@ void write_decision(const char* schema, const core::Decision& decision, const Ro
     }
 }
 
+bool find_payment(const char* schema, std::string_view payment_id, Rows* rows) {
+    rows->payments = begin_use(payment_table, schema);
+    begin_view();
+    const bool found = find_row(rows->payments, payment_id, RowLock::none, &rows->payment_row);
+    end_view();
+    return found;
+}
+
+// The payment has been found, and its order's lock is held.
+core::Outcome decide_found(const char* schema, std::string_view order_id, const Callback& callback,
+                           Rows* rows) {
+    rows->orders = begin_use(order_table, schema);
+    begin_view();
+    read_rows(rows, order_id, callback.payment_id);
+    core::Decision decision = decide_on(*rows, callback);
+    if (!decision.writes_nothing()) {
+        // Hand-written SQL does not take the lock, so decide on rows that nobody else can change.
+        lock_rows(rows, order_id, callback.payment_id);
+        fault_point(FaultPoint::callback_reread);
+        decision = decide_on(*rows, callback);
+    }
+    end_view();
+    if (decision.writes_nothing()) {
+        rely_on_visible_rows();
+    } else {
+        write_decision(schema, decision, *rows, callback);
+    }
+    end_use(rows->orders);
+    end_use(rows->payments);
+    fault_point(FaultPoint::callback_decided);
+    return decision.outcome;
+}
+
 }  // namespace
 
 core::Outcome decide_callback(const char* schema, const Callback& callback) {
     begin_decision();
-    PaymentRow found;
-    if (!read_payment(schema, callback.payment_id, RowLock::none, &found)) {
+    Rows rows;
+    if (!find_payment(schema, callback.payment_id, &rows)) {
         report_unknown(
             "payment", callback.payment_id, "t_order_pay",
             "Insert the payment before its customer can pay, or let the gateway repeat.");
     }
+    const std::string_view order_id = payment_in(rows.payment_row).order_id;
     fault_point(FaultPoint::callback_begun);
-    lock_order(found.order_id);
+    lock_order(order_id);
     fault_point(FaultPoint::callback_locked);
+    return decide_found(schema, order_id, callback, &rows);
+}
+
+core::Outcome decide_under_lock(const char* schema, std::string_view order_id,
+                                const Callback& callback) {
     Rows rows;
-    read_rows(schema, found.order_id, callback.payment_id, RowLock::none, &rows);
-    core::Decision decision = decide_on(rows, callback);
-    if (!decision.writes_nothing()) {
-        // Hand-written SQL does not take the lock, so decide on rows that nobody else can change.
-        read_rows(schema, found.order_id, callback.payment_id, RowLock::wait, &rows);
-        fault_point(FaultPoint::callback_reread);
-        decision = decide_on(rows, callback);
+    if (!find_payment(schema, callback.payment_id, &rows)) {
+        report_moved(callback.payment_id);
     }
-    if (decision.writes_nothing()) {
-        rely_on_visible_rows();
-    } else {
-        write_decision(schema, decision, rows, callback);
-    }
-    fault_point(FaultPoint::callback_decided);
-    return decision.outcome;
+    return decide_found(schema, order_id, callback, &rows);
 }
 
 namespace {
@@ -192,9 +247,10 @@ namespace {
 core::Outcome callback_outcome(FunctionCallInfo fcinfo) {
     const Callback callback = read_arguments(fcinfo);
     const char* schema = schema_of_function(fcinfo->flinfo->fn_oid);
-    SPI_connect();
+    // Of settings: the definition of the function does not pin search_path, row access does.
+    const int level = NewGUCNestLevel();
     const core::Outcome outcome = decide_callback(schema, callback);
-    SPI_finish();
+    AtEOXact_GUC(true, level);
     return outcome;
 }
 

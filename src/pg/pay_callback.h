@@ -17,8 +17,13 @@ struct Callback {
     std::optional<std::string_view> gateway;
 };
 
-// Inside the caller's SPI connection. Reports no_data_found for an unknown payment;
+// Reports no_data_found for an unknown payment;
 // news.other_gateway need not be set.
 core::Outcome decide_callback(const char* schema, const Callback& callback);
+
+// Its second half, for who has begun the decision, read which order the payment is of, and taken
+// that order's lock. 40001 where the payment is not that order's any more.
+core::Outcome decide_under_lock(const char* schema, std::string_view order_id,
+                                const Callback& callback);
 
 }  // namespace payonce::pg

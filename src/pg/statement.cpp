@@ -62,7 +62,9 @@ void check_type(int number, Oid expected) {
     }
 }
 
-Datum present_column(std::uint64_t row, int number, Oid type) {
+}  // namespace
+
+Datum typed_column(std::uint64_t row, int number, Oid type) {
     check_type(number, type);
     bool is_null = false;
     const Datum value = column(row, number, &is_null);
@@ -71,8 +73,6 @@ Datum present_column(std::uint64_t row, int number, Oid type) {
     }
     return value;
 }
-
-}  // namespace
 
 Parameters& Parameters::add_datum(Datum value) {
     Assert(count_ < max_parameters);
@@ -138,15 +138,25 @@ std::uint64_t run(Statement& statement, const char* schema, Parameters& paramete
     return SPI_processed;
 }
 
+Portal open_cursor(Statement& statement, const char* schema, Parameters& parameters) {
+    Assert(parameters.count() == statement.parameter_count);
+    prepare(statement, schema);
+    return SPI_cursor_open(nullptr, statement.plan, parameters.values(), parameters.nulls(), false);
+}
+
 void write_row(Statement& statement, const char* schema, Parameters& parameters) {
     if (run(statement, schema, parameters) != 1) {
-        ereport(ERROR,
-                (errcode(ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION),
-                 errmsg("a row that payonce writes was not written"),
-                 errdetail("A trigger, rule or policy of the table suppressed: %s",
-                           with_schema(statement.sql, schema)),
-                 errhint("Have it let the row pass; a BEFORE trigger must not return NULL.")));
+        report_not_written(statement, schema);
     }
+}
+
+void report_not_written(const Statement& statement, const char* schema) {
+    ereport(ERROR, (errcode(ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION),
+                    errmsg("a row that payonce writes was not written"),
+                    errdetail("A trigger, rule or policy of the table suppressed: %s",
+                              with_schema(statement.sql, schema)),
+                    errhint("Have it let the row pass; a BEFORE trigger must not return NULL.")));
+    pg_unreachable();
 }
 
 bool column_is_null(std::uint64_t row, int number) {
@@ -156,7 +166,7 @@ bool column_is_null(std::uint64_t row, int number) {
 }
 
 std::string_view text_column(std::uint64_t row, int number) {
-    const text* value = DatumGetTextPP(present_column(row, number, TEXTOID));
+    const text* value = DatumGetTextPP(typed_column(row, number, TEXTOID));
     return {VARDATA_ANY(value), static_cast<std::size_t>(VARSIZE_ANY_EXHDR(value))};
 }
 
@@ -168,7 +178,7 @@ std::optional<std::string_view> optional_text_column(std::uint64_t row, int numb
 }
 
 std::int64_t int64_column(std::uint64_t row, int number) {
-    return DatumGetInt64(present_column(row, number, INT8OID));
+    return DatumGetInt64(typed_column(row, number, INT8OID));
 }
 
 std::optional<std::int64_t> optional_int64_column(std::uint64_t row, int number) {
@@ -179,18 +189,18 @@ std::optional<std::int64_t> optional_int64_column(std::uint64_t row, int number)
 }
 
 int int_column(std::uint64_t row, int number) {
-    return DatumGetInt32(present_column(row, number, INT4OID));
+    return DatumGetInt32(typed_column(row, number, INT4OID));
 }
 
 bool bool_column(std::uint64_t row, int number) {
-    return DatumGetBool(present_column(row, number, BOOLOID));
+    return DatumGetBool(typed_column(row, number, BOOLOID));
 }
 
 std::optional<TimestampTz> optional_time_column(std::uint64_t row, int number) {
     if (column_is_null(row, number)) {
         return std::nullopt;
     }
-    return DatumGetTimestampTz(present_column(row, number, TIMESTAMPTZOID));
+    return DatumGetTimestampTz(typed_column(row, number, TIMESTAMPTZOID));
 }
 
 text* text_in(MemoryContext context, std::string_view value) {

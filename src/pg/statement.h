@@ -54,10 +54,29 @@ class Parameters {
 // are in SPI_tuptable until SPI_finish. Returns their number (or that of the rows changed).
 std::uint64_t run(Statement& statement, const char* schema, Parameters& parameters);
 
+// The same as a cursor, for rows that are too many to be held at once: SPI_cursor_fetch brings
+// those that follow.
+Portal open_cursor(Statement& statement, const char* schema, Parameters& parameters);
+
+// Runs an action in an SPI connection of its own: what it reads is freed at its end, so that
+// repeating it for many rows needs no more memory than for one.
+template <typename Action>
+void with_memory_of_its_own(Action action) {
+    CHECK_FOR_INTERRUPTS();
+    SPI_connect();
+    action();
+    SPI_finish();
+}
+
 // Runs a statement that is to insert a row, or to update one that is known to be there. An error
 // where it did not: a trigger or rule of the application must not make a silent true of it.
 void write_row(Statement& statement, const char* schema, Parameters& parameters);
 
+// The error of write_row, for whoever writes rows otherwise.
+[[noreturn]] void report_not_written(const Statement& statement, const char* schema);
+
+// A column that is not null, checked to be of this type.
+Datum typed_column(std::uint64_t row, int number, Oid type);
 // Columns of row `row` of SPI_tuptable; 1-based. Text lives as long as the SPI connection.
 bool column_is_null(std::uint64_t row, int number);
 std::string_view text_column(std::uint64_t row, int number);

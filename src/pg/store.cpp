@@ -13,57 +13,81 @@ namespace {
 constexpr std::size_t max_attention_bytes = std::size_t{64} * 1024;
 constexpr int max_suffix_tries = 20;
 
-#define PAYONCE_ORDER_COLUMNS \
-    "SELECT status, price, currency, paid_by FROM {s}.t_order WHERE id = $1"
-#define PAYONCE_PAYMENT_COLUMNS                                                           \
-    "SELECT id, order_id, price, currency, status, gateway, transaction_id, paid_amount," \
-    " paid_currency, refund_reserved, attention, paid_gateway, created_at"                \
-    " FROM {s}.t_order_pay WHERE id = $1"
-#define PAYONCE_REFUND_COLUMNS                                                          \
-    "SELECT refund_no, payment_id, amount, reason, status, gateway, attempts,"          \
-    " failed_attempts, retry_since, accepted_at, ask_first, number_dead, lease_owner, " \
-    "lease_until, updated_at, sent_at, key_sent_at, key_generation, when_unknown,"      \
-    " gateway_refund_id"                                                                \
-    " FROM {s}.t_refund WHERE refund_no = $1"
-#define PAYONCE_LOCK_WAIT " FOR NO KEY UPDATE"
-#define PAYONCE_LOCK_SKIP " FOR NO KEY UPDATE SKIP LOCKED"
+namespace orders {
+enum { id, status, price, currency, paid_by };
+}
+namespace payments {
+enum {
+    id,
+    order_id,
+    price,
+    currency,
+    status,
+    gateway,
+    transaction_id,
+    paid_amount,
+    paid_currency,
+    refund_reserved,
+    attention,
+    paid_gateway,
+    created_at
+};
+}
+namespace refunds {
+enum {
+    refund_no,
+    payment_id,
+    amount,
+    reason,
+    status,
+    gateway,
+    attempts,
+    failed_attempts,
+    retry_since,
+    accepted_at,
+    ask_first,
+    number_dead,
+    lease_owner,
+    lease_until,
+    updated_at,
+    sent_at,
+    key_sent_at,
+    key_generation,
+    when_unknown,
+    gateway_refund_id
+};
+}
 
-Statement select_order[] = {
-    {PAYONCE_ORDER_COLUMNS, 1, {TEXTOID}},
-    {PAYONCE_ORDER_COLUMNS PAYONCE_LOCK_WAIT, 1, {TEXTOID}},
-    {PAYONCE_ORDER_COLUMNS PAYONCE_LOCK_SKIP, 1, {TEXTOID}},
-};
-Statement select_payment[] = {
-    {PAYONCE_PAYMENT_COLUMNS, 1, {TEXTOID}},
-    {PAYONCE_PAYMENT_COLUMNS PAYONCE_LOCK_WAIT, 1, {TEXTOID}},
-    {PAYONCE_PAYMENT_COLUMNS PAYONCE_LOCK_SKIP, 1, {TEXTOID}},
-};
-Statement select_refund[] = {
-    {PAYONCE_REFUND_COLUMNS, 1, {TEXTOID}},
-    {PAYONCE_REFUND_COLUMNS PAYONCE_LOCK_WAIT, 1, {TEXTOID}},
-    {PAYONCE_REFUND_COLUMNS PAYONCE_LOCK_SKIP, 1, {TEXTOID}},
-};
+RowWrite update_order_paid = {
+    &order_table,
+    CMD_UPDATE,
+    3,
+    {{"status", INT4OID}, {"paid_by", TEXTOID}, {"paid_at", TIMESTAMPTZOID}}};
+RowWrite update_payment = {&payment_table,
+                           CMD_UPDATE,
+                           7,
+                           {{"status", INT4OID},
+                            {"transaction_id", TEXTOID},
+                            {"paid_amount", INT8OID},
+                            {"paid_currency", TEXTOID},
+                            {"attention", TEXTOID},
+                            {"paid_gateway", TEXTOID},
+                            {"updated_at", TIMESTAMPTZOID}}};
+RowWrite insert_refund = {&refund_table,
+                          CMD_INSERT,
+                          7,
+                          {{"refund_no", TEXTOID},
+                           {"payment_id", TEXTOID},
+                           {"amount", INT8OID},
+                           {"reason", TEXTOID},
+                           {"gateway", TEXTOID},
+                           {"window_from", TIMESTAMPTZOID},
+                           {"note", TEXTOID}}};
 
-Statement update_order_paid = {
-    "UPDATE {s}.t_order SET status = 100, paid_by = $2, paid_at = now() WHERE id = $1",
-    2,
-    {TEXTOID, TEXTOID}};
-Statement update_payment = {
-    "UPDATE {s}.t_order_pay SET status = $2, transaction_id = $3, paid_amount = $4,"
-    " paid_currency = $5, attention = $6, paid_gateway = $7, updated_at = now() WHERE id = $1",
-    7,
-    {TEXTOID, INT4OID, TEXTOID, INT8OID, TEXTOID, TEXTOID, TEXTOID}};
 Statement update_standing = {
     "UPDATE {s}.t_order_pay SET status = $2, attention = $3, updated_at = now() WHERE id = $1",
     3,
     {TEXTOID, INT4OID, TEXTOID}};
-Statement insert_refund = {
-    "INSERT INTO {s}.t_refund (refund_no, payment_id, amount, reason, gateway, window_from, note)"
-    " VALUES ($1, $2, $3, $4, $5, $6, $7)",
-    7,
-    {TEXTOID, TEXTOID, INT8OID, TEXTOID, TEXTOID, TIMESTAMPTZOID, TEXTOID}};
-Statement select_refund_numbers = {
-    "SELECT refund_no FROM {s}.t_refund WHERE payment_id = $1", 1, {TEXTOID}};
 Statement select_sums = {
     "SELECT coalesce(sum(amount) FILTER (WHERE status IN (0, 100, 150, 200)), 0)::bigint,"
     " coalesce(sum(amount) FILTER (WHERE status = 300), 0)::bigint,"
@@ -85,15 +109,63 @@ Statement update_refund = {
     {TEXTOID, INT4OID, INT4OID, TIMESTAMPTZOID, BOOLOID, BOOLOID, TIMESTAMPTZOID, TIMESTAMPTZOID,
      TIMESTAMPTZOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, INT4OID}};
 
-template <std::size_t count>
-bool select_one(Statement (&statements)[count], const char* schema, std::string_view id,
-                RowLock lock) {
-    Parameters parameters;
-    parameters.add(id);
-    return run(statements[static_cast<std::size_t>(lock)], schema, parameters) == 1;
+// Reads one row of a table.
+bool find_one(Table& table, const char* schema, std::string_view key, RowLock lock, Row* row) {
+    TableUse use = begin_use(table, schema);
+    begin_view();
+    const bool found = find_row(use, key, lock, row);
+    end_view();
+    end_use(use);
+    return found;
 }
 
 }  // namespace
+
+Table order_table = {"t_order",
+                     5,
+                     {{"id", TEXTOID},
+                      {"status", INT4OID},
+                      {"price", INT8OID},
+                      {"currency", TEXTOID},
+                      {"paid_by", TEXTOID}}};
+Table payment_table = {"t_order_pay",
+                       13,
+                       {{"id", TEXTOID},
+                        {"order_id", TEXTOID},
+                        {"price", INT8OID},
+                        {"currency", TEXTOID},
+                        {"status", INT4OID},
+                        {"gateway", TEXTOID},
+                        {"transaction_id", TEXTOID},
+                        {"paid_amount", INT8OID},
+                        {"paid_currency", TEXTOID},
+                        {"refund_reserved", INT8OID},
+                        {"attention", TEXTOID},
+                        {"paid_gateway", TEXTOID},
+                        {"created_at", TIMESTAMPTZOID}}};
+Table refund_table = {"t_refund",
+                      20,
+                      {{"refund_no", TEXTOID},
+                       {"payment_id", TEXTOID},
+                       {"amount", INT8OID},
+                       {"reason", TEXTOID},
+                       {"status", INT4OID},
+                       {"gateway", TEXTOID},
+                       {"attempts", INT4OID},
+                       {"failed_attempts", INT4OID},
+                       {"retry_since", TIMESTAMPTZOID},
+                       {"accepted_at", TIMESTAMPTZOID},
+                       {"ask_first", BOOLOID},
+                       {"number_dead", BOOLOID},
+                       {"lease_owner", INT8OID},
+                       {"lease_until", TIMESTAMPTZOID},
+                       {"updated_at", TIMESTAMPTZOID},
+                       {"sent_at", TIMESTAMPTZOID},
+                       {"key_sent_at", TIMESTAMPTZOID},
+                       {"key_generation", INT4OID},
+                       {"when_unknown", TEXTOID},
+                       {"gateway_refund_id", TEXTOID}},
+                      refunds::payment_id};
 
 core::RefundFacts RefundRow::facts(TimestampTz now) const {
     core::RefundFacts facts;
@@ -107,80 +179,134 @@ core::RefundFacts RefundRow::facts(TimestampTz now) const {
     return facts;
 }
 
+OrderRow order_in(const Row& row) {
+    OrderRow order;
+    order.status = static_cast<core::OrderStatus>(int_of(row, orders::status));
+    order.price = int64_of(row, orders::price);
+    order.currency = text_of(row, orders::currency);
+    order.paid_by = optional_text_of(row, orders::paid_by);
+    return order;
+}
+
+PaymentRow payment_in(const Row& row) {
+    PaymentRow payment;
+    payment.id = text_of(row, payments::id);
+    payment.order_id = text_of(row, payments::order_id);
+    payment.price = int64_of(row, payments::price);
+    payment.currency = text_of(row, payments::currency);
+    payment.status = static_cast<core::PaymentStatus>(int_of(row, payments::status));
+    payment.gateway = text_of(row, payments::gateway);
+    payment.transaction_id = optional_text_of(row, payments::transaction_id);
+    payment.paid_amount = optional_int64_of(row, payments::paid_amount);
+    payment.paid_currency = optional_text_of(row, payments::paid_currency);
+    payment.refund_reserved = int64_of(row, payments::refund_reserved);
+    payment.attention = optional_text_of(row, payments::attention);
+    payment.paid_gateway = optional_text_of(row, payments::paid_gateway);
+    payment.created_at = optional_time_of(row, payments::created_at).value_or(0);
+    return payment;
+}
+
+namespace {
+
+RefundRow refund_in(const Row& row) {
+    RefundRow refund;
+    refund.refund_no = text_of(row, refunds::refund_no);
+    refund.payment_id = text_of(row, refunds::payment_id);
+    refund.amount = int64_of(row, refunds::amount);
+    refund.reason = text_of(row, refunds::reason);
+    refund.status = static_cast<core::RefundStatus>(int_of(row, refunds::status));
+    refund.gateway = text_of(row, refunds::gateway);
+    refund.attempts = int_of(row, refunds::attempts);
+    refund.failed_attempts = int_of(row, refunds::failed_attempts);
+    refund.retry_since = optional_time_of(row, refunds::retry_since);
+    refund.accepted_at = optional_time_of(row, refunds::accepted_at);
+    refund.ask_first = bool_of(row, refunds::ask_first);
+    refund.number_dead = bool_of(row, refunds::number_dead);
+    refund.lease_owner = optional_int64_of(row, refunds::lease_owner);
+    refund.lease_until = optional_time_of(row, refunds::lease_until);
+    refund.updated_at = optional_time_of(row, refunds::updated_at).value_or(0);
+    refund.sent_at = optional_time_of(row, refunds::sent_at);
+    refund.key_sent_at = optional_time_of(row, refunds::key_sent_at);
+    refund.key_generation = int_of(row, refunds::key_generation);
+    refund.when_unknown = core::when_unknown_of(text_of(row, refunds::when_unknown));
+    refund.gateway_refund_id = optional_text_of(row, refunds::gateway_refund_id);
+    return refund;
+}
+
+}  // namespace
+
 bool read_order(const char* schema, std::string_view id, RowLock lock, OrderRow* row) {
-    if (!select_one(select_order, schema, id, lock)) {
+    Row found;
+    if (!find_one(order_table, schema, id, lock, &found)) {
         return false;
     }
-    row->status = static_cast<core::OrderStatus>(int_column(0, 1));
-    row->price = int64_column(0, 2);
-    row->currency = text_column(0, 3);
-    row->paid_by = optional_text_column(0, 4);
+    *row = order_in(found);
     return true;
 }
 
 bool read_payment(const char* schema, std::string_view id, RowLock lock, PaymentRow* row) {
-    if (!select_one(select_payment, schema, id, lock)) {
+    Row found;
+    if (!find_one(payment_table, schema, id, lock, &found)) {
         return false;
     }
-    row->id = text_column(0, 1);
-    row->order_id = text_column(0, 2);
-    row->price = int64_column(0, 3);
-    row->currency = text_column(0, 4);
-    row->status = static_cast<core::PaymentStatus>(int_column(0, 5));
-    row->gateway = text_column(0, 6);
-    row->transaction_id = optional_text_column(0, 7);
-    row->paid_amount = optional_int64_column(0, 8);
-    row->paid_currency = optional_text_column(0, 9);
-    row->refund_reserved = int64_column(0, 10);
-    row->attention = optional_text_column(0, 11);
-    row->paid_gateway = optional_text_column(0, 12);
-    row->created_at = optional_time_column(0, 13).value_or(0);
+    *row = payment_in(found);
     return true;
 }
 
 bool read_refund(const char* schema, std::string_view refund_no, RowLock lock, RefundRow* row) {
-    if (!select_one(select_refund, schema, refund_no, lock)) {
+    Row found;
+    if (!find_one(refund_table, schema, refund_no, lock, &found)) {
         return false;
     }
-    row->refund_no = text_column(0, 1);
-    row->payment_id = text_column(0, 2);
-    row->amount = int64_column(0, 3);
-    row->reason = text_column(0, 4);
-    row->status = static_cast<core::RefundStatus>(int_column(0, 5));
-    row->gateway = text_column(0, 6);
-    row->attempts = int_column(0, 7);
-    row->failed_attempts = int_column(0, 8);
-    row->retry_since = optional_time_column(0, 9);
-    row->accepted_at = optional_time_column(0, 10);
-    row->ask_first = bool_column(0, 11);
-    row->number_dead = bool_column(0, 12);
-    row->lease_owner = optional_int64_column(0, 13);
-    row->lease_until = optional_time_column(0, 14);
-    row->updated_at = optional_time_column(0, 15).value_or(0);
-    row->sent_at = optional_time_column(0, 16);
-    row->key_sent_at = optional_time_column(0, 17);
-    row->key_generation = int_column(0, 18);
-    row->when_unknown = core::when_unknown_of(text_column(0, 19));
-    row->gateway_refund_id = optional_text_column(0, 20);
+    *row = refund_in(found);
     return true;
 }
 
-void mark_order_paid(const char* schema, std::string_view order_id, std::string_view payment_id) {
-    Parameters parameters;
-    parameters.add(order_id).add(payment_id);
-    write_row(update_order_paid, schema, parameters);
+namespace {
+
+// The values of a write begin with the row's key.
+Parameters paid_values(std::string_view order_id, std::string_view payment_id) {
+    Parameters values;
+    values.add(order_id)
+        .add(static_cast<int>(core::OrderStatus::paid))
+        .add(payment_id)
+        .add_time(GetCurrentTransactionStartTimestamp());
+    return values;
 }
 
-void write_payment(const char* schema, const PaymentRow& row) {
-    Parameters parameters;
-    parameters.add(row.id)
-        .add(static_cast<int>(row.status))
-        .add(row.transaction_id)
-        .add(row.paid_amount)
-        .add(row.paid_currency)
-        .add(row.attention)
-        .add(row.paid_gateway);
-    write_row(update_payment, schema, parameters);
+Parameters payment_values(const PaymentRow& payment) {
+    Parameters values;
+    values.add(payment.id)
+        .add(static_cast<int>(payment.status))
+        .add(payment.transaction_id)
+        .add(payment.paid_amount)
+        .add(payment.paid_currency)
+        .add(payment.attention)
+        .add(payment.paid_gateway)
+        .add_time(GetCurrentTransactionStartTimestamp());
+    return values;
+}
+
+}  // namespace
+
+void mark_order_paid(TableUse& orders_in_use, Row* order, std::string_view payment_id) {
+    Parameters values = paid_values(text_of(*order, orders::id), payment_id);
+    update_row(update_order_paid, orders_in_use, order, values);
+}
+
+void mark_order_paid(const char* schema, std::string_view order_id, std::string_view payment_id) {
+    Parameters values = paid_values(order_id, payment_id);
+    update_by_key(update_order_paid, schema, order_id, values);
+}
+
+void write_payment(TableUse& payments_in_use, Row* row, const PaymentRow& payment) {
+    Parameters values = payment_values(payment);
+    update_row(update_payment, payments_in_use, row, values);
+}
+
+void write_payment(const char* schema, const PaymentRow& payment) {
+    Parameters values = payment_values(payment);
+    update_by_key(update_payment, schema, payment.id, values);
 }
 
 std::string_view queue_refund(const char* schema, const PaymentRow& payment,
@@ -198,17 +324,23 @@ std::string_view queue_refund(const char* schema, const PaymentRow& payment,
     } else {
         parameters.add(note);
     }
-    write_row(insert_refund, schema, parameters);
+    TableUse use = begin_use(refund_table, schema);
+    insert_row(insert_refund, use, parameters);
+    end_use(use);
     return refund_no;
 }
 
 std::string_view next_automatic_refund_no(const char* schema, std::string_view payment_id) {
-    Parameters parameters;
-    parameters.add(payment_id);
-    const std::uint64_t rows = run(select_refund_numbers, schema, parameters);
+    TableUse use = begin_use(refund_table, schema);
+    begin_view();
+    Row* rows = nullptr;
+    const int count = find_group(use, payment_id, &rows);
+    end_view();
+    end_use(use);
     std::int32_t highest = 0;
-    for (std::uint64_t row = 0; row < rows; ++row) {
-        highest = std::max(highest, core::refund_generation(text_column(row, 1), payment_id));
+    for (int i = 0; i < count; ++i) {
+        highest = std::max(
+            highest, core::refund_generation(text_of(rows[i], refunds::refund_no), payment_id));
     }
     if (highest >= core::max_refund_generation) {
         ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),

@@ -1,5 +1,5 @@
-// The rows of orders, payments and refunds: read, locked and written inside the caller's SPI
-// connection. Views in rows live until SPI_finish.
+// The rows of orders, payments and refunds: read, locked and written. Views in rows live in the
+// memory context that was the current one: inside an SPI connection until SPI_finish.
 //
 // Locks are taken in one order everywhere: the order's advisory lock, then t_order, t_order_pay,
 // t_refund. Rows that a decision rests on are read after the advisory lock was granted.
@@ -13,14 +13,9 @@
 #include "core/refund.h"
 #include "core/states.h"
 #include "pg/pg.h"
+#include "pg/row_access.h"
 
 namespace payonce::pg {
-
-enum class RowLock : std::uint8_t {
-    none,
-    wait,  // FOR NO KEY UPDATE; at REPEATABLE READ a newer version of the row is 40001
-    skip,  // the same, but a row that somebody holds counts as not found
-};
 
 struct OrderRow {
     core::OrderStatus status = core::OrderStatus::unpaid;
@@ -74,17 +69,28 @@ struct RefundRow {
     core::RefundFacts facts(TimestampTz now) const;
 };
 
+extern Table order_table;
+extern Table payment_table;
+extern Table refund_table;
+
+// What is in a row of order_table or payment_table.
+OrderRow order_in(const Row& row);
+PaymentRow payment_in(const Row& row);
+
 // Each returns false when there is no such row (or, with RowLock::skip, when it is held).
 bool read_order(const char* schema, std::string_view id, RowLock lock, OrderRow* row);
 bool read_payment(const char* schema, std::string_view id, RowLock lock, PaymentRow* row);
 bool read_refund(const char* schema, std::string_view refund_no, RowLock lock, RefundRow* row);
 
+// Of a row that is locked, or of the row with this key.
+void mark_order_paid(TableUse& orders_in_use, Row* order, std::string_view payment_id);
 void mark_order_paid(const char* schema, std::string_view order_id, std::string_view payment_id);
 
 // Sets every column that a decision may change; `attention` unset clears it.
-void write_payment(const char* schema, const PaymentRow& row);
+void write_payment(TableUse& payments_in_use, Row* row, const PaymentRow& payment);
+void write_payment(const char* schema, const PaymentRow& payment);
 
-// Queues a refund and returns its number (in SPI memory). The payment's row must be locked.
+// Queues a refund and returns its number. The payment's row must be locked.
 std::string_view queue_refund(const char* schema, const PaymentRow& payment,
                               std::string_view refund_no, std::int64_t amount,
                               core::RefundReason reason, std::string_view note);

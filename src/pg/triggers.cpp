@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "pg/pg.h"
+#include "pg/prune.h"
 #include "pg/statement.h"
 #include "pg/wakeup.h"
 
@@ -208,12 +209,17 @@ Datum reserve(TriggerData* trigger) {
     pg_unreachable();
 }
 
-[[noreturn]] void refuse_change_of_evidence(TriggerData* trigger) {
+// Evidence goes with its refund, when payonce_prune removes that, and in no other way.
+Datum guard_evidence(TriggerData* trigger) {
+    if (TRIGGER_FIRED_BY_DELETE(trigger->tg_event) && TRIGGER_FIRED_FOR_ROW(trigger->tg_event) &&
+        is_pruning()) {
+        return PointerGetDatum(trigger->tg_trigtuple);
+    }
     ereport(ERROR,
             (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
              errmsg("%s is append-only", table_of(trigger)),
              errdetail("Its rows are the evidence of what was asked of a gateway, and when."),
-             errhint("Insert a further row instead.")));
+             errhint("Insert a further row instead, or let payonce_prune remove what is old.")));
     pg_unreachable();
 }
 
@@ -256,6 +262,6 @@ Datum payonce_refund_fixed(PG_FUNCTION_ARGS) {
 }
 
 Datum payonce_append_only(PG_FUNCTION_ARGS) {
-    payonce::pg::refuse_change_of_evidence(payonce::pg::trigger_data(fcinfo));
+    return payonce::pg::guard_evidence(payonce::pg::trigger_data(fcinfo));
 }
 }

@@ -27,6 +27,8 @@ SELECT results_eq(
     ('order_lock_key', 'order_id text', 'bigint', 'i', false, false, 's'),
     ('pay_callback', 'out_order_no text, pay_success boolean, paid_amount bigint DEFAULT NULL, '
      'paid_currency text DEFAULT NULL, transaction_id text DEFAULT NULL', 'boolean', 'v', true, false, 'u'),
+    ('pay_callback_batch', 'out_order_no text[], pay_success boolean[]', 'TABLE(out_order_no text, outcome text)',
+     'v', true, false, 'u'),
     ('pay_callback_outcome', 'out_order_no text, pay_success boolean, paid_amount bigint DEFAULT NULL, '
      'paid_currency text DEFAULT NULL, transaction_id text DEFAULT NULL', 'text', 'v', true, false, 'u'),
     ('pay_notify', 'gateway text, headers jsonb, body text, OUT http_status integer, OUT content_type text, '
@@ -42,6 +44,7 @@ SELECT results_eq(
      'OUT latency_avg_ms double precision, OUT latency_max_ms double precision, '
      'OUT last_answer_at timestamp with time zone', 'SETOF record', 'v', false, false, 'u'),
     ('payonce_http_validator', 'options text[], catalog oid', 'void', 'v', false, true, 'u'),
+    ('payonce_prune', 'older_than interval, max_orders integer DEFAULT 1000', 'bigint', 'v', true, false, 'u'),
     ('payonce_stripe_validator', 'options text[], catalog oid', 'void', 'v', false, true, 'u'),
     ('payonce_wechat_validator', 'options text[], catalog oid', 'void', 'v', false, true, 'u'),
     ('payonce_worker_stats', 'OUT pid integer, OUT state text, OUT role text, OUT started_at timestamp with time zone, '
@@ -76,6 +79,9 @@ SELECT is(pay_callback_outcome('tap-won-2', true), 'duplicate', 'outcome duplica
 SELECT is(pay_callback_outcome('tap-won-2', true), 'already_processed', 'outcome already_processed');
 SELECT is(pay_callback_outcome('tap-odd-1', true, 99), 'mismatch', 'outcome mismatch');
 SELECT is(pay_callback_outcome('tap-odd-2', false), 'failed', 'outcome failed');
+SELECT results_eq($$SELECT outcome FROM pay_callback_batch(
+                      out_order_no => ARRAY['tap-won-2', 'tap-x', '', 'tap-odd-2'], pay_success => '{f,t,t,f}')$$,
+                  ARRAY['already_processed', 'unknown', 'invalid', 'already_processed'], 'pay_callback_batch');
 SELECT is(order_close('tap-closed'), true, 'order_close: closed now');
 SELECT is(order_close('tap-closed'), true, 'order_close: closed already');
 SELECT is(order_close(order_id => 'tap-won'), false, 'order_close: paid');
@@ -168,6 +174,12 @@ INSERT INTO bad (sqlstate, message, call) VALUES
     ('22004', 'pay_success must not be null', $$pay_callback('tap-won-1', NULL)$$),
     ('22004', 'out_order_no must not be null', $$pay_callback_outcome(NULL, true)$$),
     ('22004', 'pay_success must not be null', $$pay_callback_outcome('tap-won-1', NULL)$$),
+    ('22004', 'out_order_no must not be null', $$pay_callback_batch(NULL, '{}')$$),
+    ('22004', 'pay_success must not be null', $$pay_callback_batch('{tap-won-1}', NULL)$$),
+    ('2202E', 'out_order_no and pay_success must be equally long', $$pay_callback_batch('{tap-won-1}', '{}')$$),
+    ('2202E', 'out_order_no must have one dimension, not 2', $$pay_callback_batch('{{tap-won-1}}', '{t}')$$),
+    ('54000', 'a batch of 10001 callbacks is too large',
+     $$pay_callback_batch(array_fill('tap-won-1'::text, ARRAY[10001]), array_fill(true, ARRAY[10001]))$$),
     ('22004', 'gateway must not be null', $$pay_notify(NULL, '{}', '{}')$$),
     ('22004', 'headers must not be null', $$pay_notify('tap_signed', NULL, '{}')$$),
     ('22004', 'body must not be null', $$pay_notify('tap_signed', '{}', NULL)$$),
@@ -188,6 +200,14 @@ INSERT INTO bad (sqlstate, message, call) VALUES
     ('42883', 'function pay_notify(unknown, unknown, bytea) does not exist',
      $$pay_notify('tap_signed', '{}', '\x7b7d'::bytea)$$),
     ('42883', 'function pay_notify(integer, unknown, unknown) does not exist', $$pay_notify(1, '{}', '{}')$$),
+    ('22004', 'older_than must not be null', $$payonce_prune(NULL)$$),
+    ('22004', 'max_orders must not be null', $$payonce_prune('2 years', NULL)$$),
+    ('22023', 'older_than is too short', $$payonce_prune('0')$$),
+    ('22023', 'older_than is too short', $$payonce_prune('-2 years')$$),
+    ('22023', 'older_than is too short', $$payonce_prune('363 days')$$),
+    ('22023', 'max_orders must be 1 to 10000, not 0', $$payonce_prune('2 years', 0)$$),
+    ('22023', 'max_orders must be 1 to 10000, not 10001', $$payonce_prune('2 years', 10001)$$),
+    ('22008', 'timestamp out of range', $$payonce_prune('9999999 years')$$),
     ('22004', 'order_id must not be null', $$order_close(NULL)$$),
     ('22004', 'order_id must not be null', $$order_lock_key(NULL)$$),
     ('22004', 'payment_id must not be null', $$refund_request(NULL, 1, 'r')$$),

@@ -45,6 +45,13 @@ SELECT 'text', unnest(ARRAY[
     '''"; DROP TABLE t_order; --''', '''../../etc/passwd''', 'repeat(''x'', 57)', 'repeat(''x'', 129)',
     'repeat(''x'', 1000000)', 'repeat(E''\u00e9'', 100000)'])
 UNION ALL SELECT 'boolean', unnest(ARRAY['NULL', 'true', 'false'])
+UNION ALL SELECT 'boolean[]', unnest(ARRAY[
+    'NULL', '''{}''', '''{t}''', '''{f}''', '''{NULL}''', '''{{t}}''', '''{t,f}''', '''[0:0]={t}''',
+    'array_fill(true, ARRAY[10000])', 'array_fill(true, ARRAY[100, 100])'])
+UNION ALL SELECT 'integer', unnest(ARRAY['NULL', '0', '-1', '1', '10000', '10001', '2147483647', '''-2147483648'''])
+UNION ALL SELECT 'interval', unnest(ARRAY[
+    'NULL', '''0''', '''-1 year''', '''363 days''', '''1 year''', '''2 years''', '''1000 years''', '''9999999 years''',
+    '''178000000 years''', '''-178000000 years''', '''2147483647 days''', '''1 year -1 day'''])
 UNION ALL SELECT 'bigint', unnest(ARRAY['NULL', '0', '-1', '1', '99', '100', '9223372036854775807',
                                        '''-9223372036854775808'''])
 UNION ALL SELECT 'jsonb', unnest(ARRAY[
@@ -101,6 +108,8 @@ SELECT is_empty(format($$SELECT left(call, 200), sqlstate FROM called
                          WHERE name = %L AND NOT sqlstate = ANY (%L) LIMIT 3$$, name,
                        CASE WHEN name LIKE '%\_validator' THEN '{00000,22004,42601,HV00D,HV00J,HV024}'
                             WHEN name = 'pay_notify' THEN '{00000,22004,22023,42704,42809}'
+                            WHEN name = 'payonce_prune' THEN '{00000,22004,22008,22023}'
+                            WHEN name = 'pay_callback_batch' THEN '{00000,22004,2202E}'
                                  ELSE '{00000,22004,22023,P0002,55000}' END::text[]),
                 name || ' answers, or refuses in its own words')
 FROM called GROUP BY name ORDER BY name;

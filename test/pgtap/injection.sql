@@ -48,6 +48,7 @@ INSERT INTO good_call VALUES
     ('refund_callback', '{''inj-d-R1'',true,''G''}'), ('refund_request', '{''inj-w'',1,''why''}'),
     ('refund_retry', '{''inj-d-R1''}'), ('refund_resolve', '{''inj-d-R1'',true,''note''}'),
     ('payment_resolve', '{''inj-m'',''refund'',''note''}'), ('payonce_gateway_blocked_by', '{''inj_gateway''}'),
+    ('payonce_prune', '{''2 years'',1}'),
     ('payonce_http_validator', ARRAY['''{url=https://a.example}''', '1417']),
     ('payonce_wechat_validator', ARRAY['''{url=https://a.example}''', '1417']),
     ('payonce_alipay_validator', ARRAY['''{url=https://a.example}''', '1417']),
@@ -64,7 +65,8 @@ SELECT set_eq('SELECT DISTINCT name FROM argument', 'SELECT name FROM good_call'
               'every function with arguments is called');
 SELECT is_empty($$SELECT name, type FROM argument
                   WHERE type NOT IN ('text'::regtype, 'text[]'::regtype, 'jsonb'::regtype, 'boolean'::regtype,
-                                     'boolean[]'::regtype, 'bigint'::regtype, 'oid'::regtype)$$,
+                                     'boolean[]'::regtype, 'bigint'::regtype, 'integer'::regtype,
+                                     'interval'::regtype, 'oid'::regtype)$$,
                 'with types that are known here');
 
 CREATE TEMP TABLE hostile (text text);

@@ -171,7 +171,8 @@ SELECT results_eq(
                  FROM generate_series(1, i.indnkeyatts) k) || ')'
              || coalesce(' where ' || pg_get_expr(i.indpred, i.indrelid, true) COLLATE "default", '')
       FROM pg_index i JOIN member_table t ON t.oid = i.indrelid ORDER BY i.indexrelid::regclass::text COLLATE "C"$$,
-    $$VALUES ('t_order_pay_attention (updated_at) where status = 500 OR attention IS NOT NULL'),
+    $$VALUES ('t_order_created_at (created_at)'),
+             ('t_order_pay_attention (updated_at) where status = 500 OR attention IS NOT NULL'),
              ('t_order_pay_one_winner unique (order_id) where status = 100'),
              ('t_order_pay_order_id (order_id)'),
              ('t_order_pay_payment_intent (transaction_id) where transaction_id ^@ ''pi_''::text'),
@@ -184,6 +185,7 @@ SELECT results_eq(
              ('t_refund_pkey unique (refund_no)'),
              ('t_refund_unsettled (gateway, next_attempt_at) where status = ANY (ARRAY[0, 100, 150, 200])'),
              ('t_refund_window (gateway, window_from) where status = ANY (ARRAY[0, 100, 150, 200])'),
+             ('t_stray_notification_handled (handled_at) where handled_at IS NOT NULL'),
              ('t_stray_notification_once unique (gateway, kind, number, gateway_number) '
               'where number <> ''''::text OR gateway_number <> ''''::text'),
              ('t_stray_notification_open (received_at) where handled_at IS NULL')$$, 'indexes');

@@ -44,6 +44,7 @@ SELECT name, replace(statement, '{s}', :'schema') FROM (VALUES
     ('refund_resolve', 'SELECT {s}.refund_resolve(''sur-d-R1'', true, ''note'')'),
     ('payment_resolve', 'SELECT {s}.payment_resolve(''sur-m'', ''refund'', ''note'')'),
     ('payonce_activate', 'SELECT {s}.payonce_activate()'),
+    ('payonce_prune', 'SELECT {s}.payonce_prune(''2 years'')'),
     ('payonce_check', 'SELECT pg_catalog.count(*) FROM {s}.payonce_check()'),
     ('payonce_dispatch_blocked_by', 'SELECT {s}.payonce_dispatch_blocked_by()'),
     ('payonce_gateway_blocked_by', 'SELECT {s}.payonce_gateway_blocked_by(''sur_gateway'')'),
