@@ -1,5 +1,5 @@
 // What a refund costs each driver: building and signing its request, verifying and reading its
-// answer; beside what one RSA private operation costs alone. Run by bench/drivers.
+// answer; beside what one RSA private operation costs alone. Run by drivers.py.
 #include <benchmark/benchmark.h>
 
 #include <cstdint>

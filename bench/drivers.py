@@ -1,31 +1,59 @@
-"""Prints what bench/drivers measured: medians, as refunds a second and as shares of RSA's limit.
-
-usage: drivers.py BENCHMARK.json RSA_SIGNATURES_PER_S
+"""Measures what each driver costs in one thread: building and signing a refund's request, verifying
+and reading its answer (drivers.cpp), beside what one RSA private operation costs.
 """
 
+from __future__ import annotations
+
 import json
-import sys
+import re
+import subprocess
+import typing
 from pathlib import Path
 
+from measurement import Measurement
+from options import Options
+from progress import Progress
 
-def main() -> None:
-    runs = json.loads(Path(sys.argv[1]).read_text())["benchmarks"]
-    rsa_per_s = float(Path(sys.argv[2]).read_text())
-    median_ns = {
-        run["run_name"]: run["cpu_time"] for run in runs if run.get("aggregate_name") == "median"
-    }
-    ours_per_s = 1e9 / median_ns["rsa2048_private_operation"]
-    print("\nRefunds a second in one thread (medians of 5)")
-    print(f"  RSA 2048 private operations: {rsa_per_s:8.0f} by `openssl speed rsa2048`,"
-          f" {ours_per_s:.0f} by payonce's own call")
-    print(f"  {'driver':16} {'build, sign':>12} {'verify, read':>13} {'both':>8}   of RSA's limit")
-    for name in sorted({run.split("/")[0] for run in median_ns if "/" in run}):
-        build, read = median_ns[f"{name}/build"], median_ns[f"{name}/read"]
-        # A driver that signs by RSA cannot be faster than it.
-        share = median_ns["rsa2048_private_operation"] / (build + read)
-        signs = name in ("payonce_wechat", "payonce_alipay")
-        print(f"  {name:16} {1e9 / build:12.0f} {1e9 / read:13.0f} {1e9 / (build + read):8.0f}"
-              + (f"   {share:6.0%}" if signs else "        -"))
+OPERATION = "rsa2048_private_operation"
 
 
-main()
+def openssl_signatures_per_s(seconds: int) -> float:
+    """As OpenSSL's own program counts them."""
+    said = subprocess.run(["openssl", "speed", "-seconds", str(seconds), "rsa2048"],
+                          capture_output=True, text=True, check=True, stdin=subprocess.DEVNULL)
+    found = re.search(r"^rsa 2048 .* ([0-9.]+) +[0-9.]+$", said.stdout, flags=re.MULTILINE)
+    if found is None:
+        raise RuntimeError(f"openssl speed said {said.stdout}")
+    return float(found[1])
+
+
+def runs_ns(program: Path, options: Options) -> dict[str, list[float]]:
+    """Processor time of each operation in each repetition."""
+    said = subprocess.run(
+        [str(program), f"--benchmark_repetitions={1 if options.quick else 5}",
+         f"--benchmark_min_time={0.05 if options.quick else 0.2}", "--benchmark_format=json"],
+        capture_output=True, text=True, check=True, stdin=subprocess.DEVNULL)
+    runs: dict[str, list[float]] = {}
+    for run in json.loads(said.stdout)["benchmarks"]:
+        if run.get("run_type") == "iteration":
+            if run.get("error_occurred"):
+                raise RuntimeError(f"{run['name']}: {run['error_message']}")
+            runs.setdefault(run["run_name"], []).append(run["cpu_time"])
+    return runs
+
+
+def measure_drivers(program: Path, options: Options, progress: Progress) -> \
+        typing.Iterator[Measurement]:
+    progress.doing("drivers")
+    runs = runs_ns(program, options)
+    rsa_per_s = openssl_signatures_per_s(1 if options.quick else 2)
+    for wrapper in sorted({name.split("/")[0] for name in runs if "/" in name}):
+        build, read = runs[f"{wrapper}/build"], runs[f"{wrapper}/read"]
+        yield Measurement(
+            "drivers", wrapper, {"openssl_rsa2048_per_s": rsa_per_s}, "refunds/s in one thread", "both",
+            {
+                "both": [1e9 / (b + r) for b, r in zip(build, read, strict=True)],
+                "build": [1e9 / b for b in build],
+                "read": [1e9 / r for r in read],
+                "rsa2048": [1e9 / ns for ns in runs[OPERATION]],
+            })

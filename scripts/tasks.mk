@@ -16,7 +16,7 @@ help:
 	@echo '                   SECONDS=... and SEED=... for another one'
 	@echo 'make simulate      10 million schedules of the decisions in a model world (scripts/simulate);'
 	@echo '                   SCHEDULES=... and SEED=... for others'
-	@echo 'make bench         commit-to-wire latency, and what each driver costs (scripts/bench)'
+	@echo 'make bench         callbacks and dispatch beside their peers, in 20 to 25 minutes (scripts/bench)'
 
 demo:
 	scripts/demo

@@ -2,11 +2,13 @@
 # Installs Debian packages, as root: install_packages.sh PACKAGE...
 #
 # @MAJOR@ in a name becomes the major version of the distribution's PostgreSQL. No PostgreSQL
-# cluster is created: Debian's server package would otherwise make and start one, and payonce's
-# demo and tests must leave nothing running that was not there before.
+# cluster is created and no service started: Debian's packages of PostgreSQL and nginx would otherwise
+# do so, and payonce's scripts must leave nothing running that was not there before.
 set -euo pipefail
 
 readonly cluster_settings=/etc/postgresql-common/createcluster.d
+# What Debian's packages ask before they start a service.
+readonly service_policy=/usr/sbin/policy-rc.d
 export DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8
 # Removing a package to make room for ours is never right on somebody's machine.
 readonly apt_options=(
@@ -34,19 +36,38 @@ default_major() {
     echo "${package#postgresql-}"
 }
 
+created_files=()
+created_folders=()
+remove_created() {
+    [ "${#created_files[@]}" -eq 0 ] || rm -f -- "${created_files[@]}"
+    [ "${#created_folders[@]}" -eq 0 ] || rmdir -- "${created_folders[@]}" 2>/dev/null || true
+}
+
 # Settings of pg_createcluster are read from a folder of snippets; ours stays only while we install.
 forbid_new_clusters() {
-    local folder=$cluster_settings created=()
+    local folder=$cluster_settings snippet
     while [ ! -d "$folder" ]; do
-        created+=("$folder")
+        created_folders+=("$folder")
         folder=$(dirname "$folder")
     done
     mkdir -p "$cluster_settings"
     snippet=$(mktemp "$cluster_settings/payonce-XXXXXX.conf")
+    created_files+=("$snippet")
     chmod 0644 "$snippet"
     echo "create_main_cluster = false" >"$snippet"
-    # shellcheck disable=SC2064 # the names are known now
-    trap "rm -f '$snippet'; rmdir ${created[*]@Q} 2>/dev/null || true" EXIT
+}
+
+# A policy that the machine has is its owner's.
+forbid_service_starts() {
+    [ ! -e "$service_policy" ] || return 0
+    created_files+=("$service_policy")
+    printf '#!/bin/sh\nexit 101\n' >"$service_policy"
+    chmod 0755 "$service_policy"
+}
+
+# keep_from_booting SERVICE: after its package has been installed, which enables it.
+keep_from_booting() {
+    ! command -v systemctl >/dev/null || systemctl disable --quiet "$1" || true
 }
 
 update_package_lists
@@ -55,5 +76,9 @@ if [[ $* == *@MAJOR@* ]]; then
     major=$(default_major)
     packages=("${packages[@]//@MAJOR@/$major}")
 fi
+trap remove_created EXIT
 forbid_new_clusters
+forbid_service_starts
 apt-get "${apt_options[@]}" install --yes --no-install-recommends "${packages[@]}"
+# Only missing packages are asked for: an nginx that was there before is not among them.
+[[ " ${packages[*]} " != *' nginx '* ]] || keep_from_booting nginx.service

@@ -14,7 +14,9 @@
     # The stand-ins verify signatures with another library than payonce; psycopg2 is the example
     # application's.
     readonly gateway_packages=(python3 python3-psycopg2 python3-pycryptodome)
-    readonly bench_packages=(cmake libbenchmark-dev openssl)
+    readonly bench_packages=(
+        cmake libbenchmark-dev libgtest-dev libnginx-mod-http-echo nginx openssl wrk
+    )
     readonly test_packages=(
         cmake faketime libgtest-dev openssl perl libipc-run-perl
         postgresql-@MAJOR@-pgtap libtap-parser-sourcehandler-pgtap-perl

@@ -1,0 +1,1 @@
+SELECT bench.pay_callback({id}, {success}, {amount}, {currency}, {transaction_id}) AS outcome{record}
