@@ -12,6 +12,7 @@ help:
 	@echo 'make fuzz          half a minute of fuzzing for each parser of foreign bytes (scripts/fuzz)'
 	@echo 'make mutants       breaks one rule at a time, and shows who notices (scripts/mutants)'
 	@echo 'make sanitize      suites with sanitizers in core, net and the module (scripts/sanitize)'
+	@echo 'make asserts       suites on a PostgreSQL with assertions, and under valgrind (scripts/asserts)'
 	@echo 'make chaos         a minute of everything failing at once, and its judge (scripts/chaos);'
 	@echo '                   SECONDS=... and SEED=... for another one'
 	@echo 'make simulate      10 million schedules of the decisions in a model world (scripts/simulate);'
@@ -33,6 +34,9 @@ mutants:
 sanitize:
 	scripts/sanitize
 
+asserts:
+	scripts/asserts
+
 chaos:
 	scripts/chaos $(or $(SECONDS),60) $(SEED)
 
@@ -53,4 +57,4 @@ lint:
 format:
 	clang-format -i $(shell git ls-files -co --exclude-standard '*.h' '*.cpp')
 
-.PHONY: help demo test fuzz mutants sanitize chaos simulate bench unit lint format clean-dependencies
+.PHONY: help demo test fuzz mutants sanitize asserts chaos simulate bench unit lint format clean-dependencies

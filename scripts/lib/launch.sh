@@ -101,9 +101,10 @@ copy_sources() {
         return 1
     }
     # Objects of a directory that was kept are good for the same PostgreSQL only.
-    if [ "$(cat "$work/built_for" 2>/dev/null)" != "$pg_config" ]; then
+    local built_for="$pg_config${build_kind:+ $build_kind}"
+    if [ "$(cat "$work/built_for" 2>/dev/null)" != "$built_for" ]; then
         rm -rf -- "${work:?}"/{src,src-without-lock,src-faults,src-mutants,src-sanitize,sources}
-        echo "$pg_config" >"$work/built_for"
+        echo "$built_for" >"$work/built_for"
     fi
     mkdir -p "$work/src"
     if [ -e "$work/sources" ]; then

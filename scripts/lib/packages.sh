@@ -21,6 +21,8 @@
         cmake faketime libgtest-dev openssl perl libipc-run-perl
         postgresql-@MAJOR@-pgtap libtap-parser-sourcehandler-pgtap-perl
     )
+    # For PostgreSQL's own source package; the headers of valgrind are compiled in.
+    readonly assert_packages=(dpkg-dev libssl-dev valgrind zlib1g-dev)
     readonly simulate_packages=(cmake libgtest-dev)
     # llvm names the functions in a sanitizer's report.
     readonly fuzz_packages=(clang cmake libclang-rt-dev libgtest-dev llvm)

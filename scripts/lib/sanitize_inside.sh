@@ -8,8 +8,10 @@ set -euo pipefail
 # shellcheck source=scripts/lib/suites.sh
 . "$source_dir/scripts/lib/suites.sh"
 
-# Of the TAP scripts: every way of the worker, of its end, and of a gateway's failure.
-readonly usual_suites=(unit regress isolation pgtap tap:001_ tap:002_ tap:004_ tap:024_)
+# Of the TAP scripts: every way of the worker, of its end, and of a gateway's failure; a storm; standbys.
+readonly usual_suites=(
+    unit regress isolation pgtap tap:001_ tap:002_ tap:004_ tap:024_ tap:030_ tap:031_
+)
 readonly reports=$log_dir/sanitizer
 # The server is not compiled with them: what it leaks to its end, its own signals and its own stacks
 # are no findings. Neither are processes that a test kills.
@@ -51,7 +53,8 @@ SOURCE
 }
 
 # wrap_server: the sanitizers' library must be the first that a program loads, and the server does
-# not load it. Programs find themselves by their own path, so the real one stays beside the wrapper.
+# not load it. Programs find themselves by their own path, so the real one stays beside the wrapper;
+# and it goes by the wrapper's name, since by its own `pg_ctl restart` would start it without.
 wrap_server() {
     build_untranslated
     mv -f -- "$pg_bin/postgres" "$pg_bin/postgres.real"
@@ -60,7 +63,7 @@ wrap_server() {
 export LD_PRELOAD='$(g++ -print-file-name=libasan.so) $work/untranslated.so'
 export ASAN_OPTIONS=$sanitizer_options:$more_options
 export UBSAN_OPTIONS=print_stacktrace=1:log_path=$reports
-exec ${no_randomize[*]} "$pg_bin/postgres.real" "\$@"
+exec ${no_randomize[*]} bash -c 'exec -a "\$0" "$pg_bin/postgres.real" "\$@"' "$pg_bin/postgres" "\$@"
 WRAPPER
     chmod 0755 "$pg_bin/postgres"
 }

@@ -8,6 +8,8 @@
 
 # shellcheck source=scripts/lib/fuzz.sh
 . "$source_dir/scripts/lib/fuzz.sh"
+# shellcheck source=scripts/lib/valgrind.sh
+. "$source_dir/scripts/lib/valgrind.sh"
 
 # In this order they run: what fails fast comes first.
 readonly all_suites=(
@@ -25,12 +27,14 @@ declare -rA suite_titles=(
     [pgtap]='pgTAP: schema, privileges, functions and their errors'
     [tap]='TAP: real servers, workers and gateways'
     [tap-faults]='TAP on a build with fault points: what happens between any two steps'
+    [valgrind]='TAP on a server under memcheck'
 )
 
 # Far above what they take: a test that hangs must not hang the whole run.
 declare -rA suite_limits_s=(
     [unit]=900 [gateway]=180 [fuzz]=900 [regress]=300 [isolation]=300
     [isolation-without-lock]=600 [interleavings]=900 [pgtap]=300 [tap]=1500 [tap-faults]=1500
+    [valgrind]=2400
 )
 
 # What is dispatched is the TAP suite's matter; here a worker would change rows under the tests.

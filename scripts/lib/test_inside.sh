@@ -39,10 +39,22 @@ wait_with_progress() {
     return "$status"
 }
 
+# new_failed_assertions: prints what the servers have said of them since it was called last, if theirs
+# are compiled in: also of processes whose end nothing else noticed.
+new_failed_assertions() {
+    local known=$log_dir/assertions
+    touch "$known"
+    find "$log_dir" "$work/t" -name '*.log' -exec grep -h '^TRAP: ' {} + 2>/dev/null |
+        LC_ALL=C sort -u | LC_ALL=C comm -23 - "$known" >"$known.new"
+    cat "$known.new"
+    LC_ALL=C sort -o "$known" "$known" "$known.new"
+}
+
 # run_suite NAME FILTER
 run_suite() {
     suite=$1
     local log=$log_dir/$suite.log start=$SECONDS status=0 passed failed
+    local -a assertions
     printf '%s%s%s  %s\n' "$bold" "$suite" "$plain" "${suite_titles[$suite]}"
     start_in_background "$log" "suite_$suite" "$2"
     wait_with_progress "$log" "${suite_limits_s[$suite]}" || status=$?
@@ -53,6 +65,9 @@ run_suite() {
         failed=1
         [ "$status" -ne 0 ] || echo "No test was run." >>"$log"
     fi
+    mapfile -t assertions < <(new_failed_assertions)
+    [ "${#assertions[@]}" -eq 0 ] || printf 'failed assertion: %s\n' "${assertions[@]}" >>"$log"
+    failed=$((failed + ${#assertions[@]}))
     total_passed=$((total_passed + passed))
     total_failed=$((total_failed + failed))
     report_suite "$log" "$passed" "$failed" $((SECONDS - start))
@@ -83,7 +98,7 @@ chosen=("$@")
 
 closing_line='0 passed, 1 failed'
 # The first three suites do without a server.
-if [[ " ${chosen[*]%%:*} " =~ \ (regress|isolation|isolation-without-lock|interleavings|pgtap|tap|tap-faults)\  ]]; then
+if [[ " ${chosen[*]%%:*} " =~ \ (regress|isolation|isolation-without-lock|interleavings|pgtap|tap|tap-faults|valgrind)\  ]]; then
     build_payonce
 fi
 for choice in "${chosen[@]}"; do
