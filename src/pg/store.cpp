@@ -1,6 +1,7 @@
 #include "pg/store.h"
 
 #include <algorithm>
+#include <span>
 
 #include "core/identifiers.h"
 #include "pg/arguments.h"
@@ -73,6 +74,7 @@ RowWrite update_payment = {&payment_table,
                             {"attention", TEXTOID},
                             {"paid_gateway", TEXTOID},
                             {"updated_at", TIMESTAMPTZOID}}};
+RowWrite update_reserved = {&payment_table, CMD_UPDATE, 1, {{"refund_reserved", INT8OID}}};
 RowWrite insert_refund = {&refund_table,
                           CMD_INSERT,
                           7,
@@ -117,6 +119,15 @@ bool find_one(Table& table, const char* schema, std::string_view key, RowLock lo
     end_view();
     end_use(use);
     return found;
+}
+
+std::span<const Row> refunds_of(const char* schema, std::string_view payment_id) {
+    TableUse use = begin_use(refund_table, schema);
+    begin_view();
+    const std::span<const Row> rows = find_group(use, payment_id);
+    end_view();
+    end_use(use);
+    return rows;
 }
 
 }  // namespace
@@ -324,23 +335,48 @@ std::string_view queue_refund(const char* schema, const PaymentRow& payment,
     } else {
         parameters.add(note);
     }
-    TableUse use = begin_use(refund_table, schema);
-    insert_row(insert_refund, use, parameters);
-    end_use(use);
+    insert_row(insert_refund, schema, parameters);
     return refund_no;
 }
 
-std::string_view next_automatic_refund_no(const char* schema, std::string_view payment_id) {
-    TableUse use = begin_use(refund_table, schema);
+namespace {
+
+// Of the refunds that are not cancelled.
+std::int64_t sum_of_refunds(const char* schema, std::string_view payment_id) {
+    std::int64_t sum = 0;
+    for (const Row& row : refunds_of(schema, payment_id)) {
+        const std::int64_t amount = int64_of(row, refunds::amount);
+        if (int_of(row, refunds::status) != static_cast<int>(core::RefundStatus::cancelled) &&
+            pg_add_s64_overflow(sum, amount, &sum)) {
+            ereport(ERROR,
+                    (errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE), errmsg("bigint out of range")));
+        }
+    }
+    return sum;
+}
+
+}  // namespace
+
+void write_reserved(const char* schema, std::string_view payment_id) {
+    TableUse use = begin_use(payment_table, schema);
+    Row payment;
     begin_view();
-    Row* rows = nullptr;
-    const int count = find_group(use, payment_id, &rows);
+    const bool found = find_row(use, payment_id, RowLock::wait, &payment);
     end_view();
+    if (found) {  // not deleted by the same statement
+        // After the lock, in a view of its own: so it sees what the lock's last holder wrote.
+        Parameters values;
+        values.add(payment_id).add(sum_of_refunds(schema, payment_id));
+        update_row(update_reserved, use, &payment, values);
+    }
     end_use(use);
+}
+
+std::string_view next_automatic_refund_no(const char* schema, std::string_view payment_id) {
     std::int32_t highest = 0;
-    for (int i = 0; i < count; ++i) {
-        highest = std::max(
-            highest, core::refund_generation(text_of(rows[i], refunds::refund_no), payment_id));
+    for (const Row& row : refunds_of(schema, payment_id)) {
+        highest = std::max(highest,
+                           core::refund_generation(text_of(row, refunds::refund_no), payment_id));
     }
     if (highest >= core::max_refund_generation) {
         ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),

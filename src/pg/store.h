@@ -94,6 +94,9 @@ void write_payment(const char* schema, const PaymentRow& payment);
 std::string_view queue_refund(const char* schema, const PaymentRow& payment,
                               std::string_view refund_no, std::int64_t amount,
                               core::RefundReason reason, std::string_view note);
+// Sets the payment's refund_reserved to the sum of its refunds that are not cancelled, on the
+// locked row.
+void write_reserved(const char* schema, std::string_view payment_id);
 // `<payment id>-R<generation>` with the generation after the highest so far.
 std::string_view next_automatic_refund_no(const char* schema, std::string_view payment_id);
 // `<payment id>-Q<6 random>`, not in use.
