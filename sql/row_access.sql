@@ -49,6 +49,17 @@ SELECT pay_callback('p-4a', true);
 ROLLBACK;
 SELECT pay_callback('p-3b', true);
 SELECT what FROM fired ORDER BY n;
+-- So is a function that changes, although its old body may have become part of a condition.
+TRUNCATE fired;
+CREATE FUNCTION is_of_interest(status integer) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT true';
+CREATE TRIGGER i_when AFTER UPDATE ON t_order FOR EACH ROW WHEN (is_of_interest(NEW.status))
+    EXECUTE FUNCTION log_row('id');
+SELECT order_close('o-19');
+CREATE OR REPLACE FUNCTION is_of_interest(status integer) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT false';
+SELECT order_close('o-20');
+SELECT what FROM fired WHERE what ~ '^i' ORDER BY n;
+DROP TRIGGER i_when ON t_order;
+DROP FUNCTION is_of_interest;
 SELECT format('DROP TRIGGER %I ON %I', tgname, tgrelid::regclass) FROM pg_trigger
 WHERE tgfoid = 'log_row'::regproc ORDER BY 1 \gexec
 
@@ -79,6 +90,12 @@ CREATE TRIGGER meddle BEFORE UPDATE OF status ON t_order_pay FOR EACH ROW EXECUT
 SELECT * FROM pg_temp.attempt($$SELECT pay_callback('p-5a', true)$$);
 DROP TRIGGER meddle ON t_order_pay;
 SELECT id, status FROM t_order_pay WHERE order_id = 'o-5' ORDER BY id;
+
+-- One of payonce's own, put where it does not belong, keeps the row from being written.
+CREATE TRIGGER a_guard BEFORE UPDATE ON t_order FOR EACH ROW EXECUTE FUNCTION payonce_status_guard('order');
+SELECT attempt FROM pg_temp.attempt($$SELECT pay_callback('p-5a', true)$$) WHERE attempt NOT LIKE '%suppressed%';
+DROP TRIGGER a_guard ON t_order;
+SELECT id, status FROM t_order WHERE id = 'o-5';
 
 -- An attention too long for the row: kept out of line, read when words are added, else left alone.
 UPDATE t_order_pay SET attention = (SELECT string_agg(md5(n::text), '') FROM generate_series(1, 1000) n)
@@ -154,7 +171,7 @@ SELECT * FROM pg_temp.story('o-16');
 
 -- One statement, many callbacks: each sees what the one before has done.
 SELECT id, pay_callback_outcome(id, true) FROM (SELECT id FROM t_order_pay WHERE order_id IN ('o-17', 'o-18') ORDER BY id) p;
-SELECT n, pay_callback_outcome('p-19a', true) FROM generate_series(1, 3) n;
+SELECT n, pay_callback_outcome('p-3a', true, 99) FROM generate_series(1, 3) n;
 SELECT * FROM payonce_check();
 
 DROP FUNCTION log_row, meddle, meddle_before;

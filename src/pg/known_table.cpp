@@ -89,7 +89,9 @@ bool has_plain_expressions(Relation relation) {
 }
 
 bool is_payonces(Oid function) {
-    return getExtensionOfObject(ProcedureRelationId, function) == extension_oid_or_invalid();
+    const Oid extension = extension_oid_or_invalid();
+    return OidIsValid(extension) &&
+           getExtensionOfObject(ProcedureRelationId, function) == extension;
 }
 
 // What fires once for a statement, or can keep a row from being written, is left to a statement.
@@ -197,7 +199,9 @@ KnownTable* learn(Table& table, const char* schema, Relation relation) {
     namestrcpy(&known->schema, schema);
     known->rights = pg_class_aclmask(RelationGetRelid(relation), known->user,
                                      ACL_SELECT | ACL_INSERT | ACL_UPDATE, ACLMASK_ALL);
-    known->direct = (known->rights & ACL_SELECT) != 0 && is_direct(relation, table, known);
+    known->direct = (known->rights & ACL_SELECT) != 0 &&
+                    compat::may_use_schema(RelationGetNamespace(relation), known->user) &&
+                    is_direct(relation, table, known);
     if (known->direct) {
         const MemoryContext caller = MemoryContextSwitchTo(memory);
         prepare_for_reading(relation, known);
