@@ -232,7 +232,7 @@ AttrNumber plain_column(TupleDesc descriptor, const Column& column) {
         const FormData_pg_attribute* attribute = TupleDescAttr(descriptor, i);
         if (!attribute->attisdropped &&
             std::strcmp(NameStr(attribute->attname), column.name) == 0) {
-            return attribute->atttypid == column.type ? attribute->attnum : 0;
+            return attribute->atttypid == column.type ? attribute->attnum : AttrNumber{0};
         }
     }
     return 0;

@@ -319,7 +319,7 @@ void update_row(RowWrite& write, TableUse& use, Row* row, Parameters& values) {
     // What our own triggers did since the row was locked belongs to it.
     if (row->locked_at != GetCurrentCommandId(false)) {
         if (!fetch_again(use, row->tuple, text_of(*row, 0))) {
-            report_not_written(write, RelationGetNamespace(use.relation));
+            report_not_written(write, use.schema);
         }
         keep(use, row);
         ExecClearTuple(use.known->slot);
@@ -339,7 +339,7 @@ void update_by_key(RowWrite& write, const char* schema, std::string_view key, Pa
     Row row;
     begin_view();
     if (!find_row(use, key, RowLock::wait, &row)) {
-        report_not_written(write, RelationGetNamespace(use.relation));
+        report_not_written(write, schema);
     }
     end_view();
     update_row(write, use, &row, values);

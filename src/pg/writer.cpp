@@ -169,7 +169,7 @@ void end_write(Writer* writer) {
     // Whoever suppresses a row leaves its new place unset. Only payonce's own BEFORE triggers can
     // be there, but a silent true would be money lost.
     if (!ItemPointerIsValid(&writer->row->tts_tid)) {
-        report_not_written(*writer->write, get_rel_namespace(writer->relation));
+        report_not_written(*writer->write, get_namespace_name(get_rel_namespace(writer->relation)));
     }
     AfterTriggerEndQuery(writer->executor);
     close(*writer);
@@ -287,8 +287,8 @@ void write_by_statement(RowWrite& write, const char* schema, Parameters& values)
     SPI_finish();
 }
 
-void report_not_written(RowWrite& write, Oid schema) {
-    report_not_written(statement_of(write), get_namespace_name(schema));
+void report_not_written(RowWrite& write, const char* schema) {
+    report_not_written(statement_of(write), schema);
 }
 
 }  // namespace payonce::pg

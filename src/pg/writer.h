@@ -21,6 +21,6 @@ void write_insert(Writer* writer, Relation relation, Parameters& values);
 void write_by_statement(RowWrite& write, const char* schema, Parameters& values);
 
 // 27000.
-[[noreturn]] void report_not_written(RowWrite& write, Oid schema);
+[[noreturn]] void report_not_written(RowWrite& write, const char* schema);
 
 }  // namespace payonce::pg
