@@ -59,11 +59,63 @@ enum {
 };
 }
 
+}  // namespace
+
+Table order_table = {"t_order",
+                     5,
+                     {{"id", TEXTOID},
+                      {"status", INT4OID},
+                      {"price", INT8OID},
+                      {"currency", TEXTOID},
+                      {"paid_by", TEXTOID}}};
+Table payment_table = {"t_order_pay",
+                       13,
+                       {{"id", TEXTOID},
+                        {"order_id", TEXTOID},
+                        {"price", INT8OID},
+                        {"currency", TEXTOID},
+                        {"status", INT4OID},
+                        {"gateway", TEXTOID},
+                        {"transaction_id", TEXTOID},
+                        {"paid_amount", INT8OID},
+                        {"paid_currency", TEXTOID},
+                        {"refund_reserved", INT8OID},
+                        {"attention", TEXTOID},
+                        {"paid_gateway", TEXTOID},
+                        {"created_at", TIMESTAMPTZOID}}};
+Table refund_table = {"t_refund",
+                      20,
+                      {{"refund_no", TEXTOID},
+                       {"payment_id", TEXTOID},
+                       {"amount", INT8OID},
+                       {"reason", TEXTOID},
+                       {"status", INT4OID},
+                       {"gateway", TEXTOID},
+                       {"attempts", INT4OID},
+                       {"failed_attempts", INT4OID},
+                       {"retry_since", TIMESTAMPTZOID},
+                       {"accepted_at", TIMESTAMPTZOID},
+                       {"ask_first", BOOLOID},
+                       {"number_dead", BOOLOID},
+                       {"lease_owner", INT8OID},
+                       {"lease_until", TIMESTAMPTZOID},
+                       {"updated_at", TIMESTAMPTZOID},
+                       {"sent_at", TIMESTAMPTZOID},
+                       {"key_sent_at", TIMESTAMPTZOID},
+                       {"key_generation", INT4OID},
+                       {"when_unknown", TEXTOID},
+                       {"gateway_refund_id", TEXTOID}},
+                      refunds::payment_id};
+
+namespace {
+
 RowWrite update_order_paid = {
     &order_table,
     CMD_UPDATE,
     3,
     {{"status", INT4OID}, {"paid_by", TEXTOID}, {"paid_at", TIMESTAMPTZOID}}};
+RowWrite update_order_closed = {
+    &order_table, CMD_UPDATE, 2, {{"status", INT4OID}, {"closed_at", TIMESTAMPTZOID}}};
 RowWrite update_payment = {&payment_table,
                            CMD_UPDATE,
                            7,
@@ -131,52 +183,6 @@ std::span<const Row> refunds_of(const char* schema, std::string_view payment_id)
 }
 
 }  // namespace
-
-Table order_table = {"t_order",
-                     5,
-                     {{"id", TEXTOID},
-                      {"status", INT4OID},
-                      {"price", INT8OID},
-                      {"currency", TEXTOID},
-                      {"paid_by", TEXTOID}}};
-Table payment_table = {"t_order_pay",
-                       13,
-                       {{"id", TEXTOID},
-                        {"order_id", TEXTOID},
-                        {"price", INT8OID},
-                        {"currency", TEXTOID},
-                        {"status", INT4OID},
-                        {"gateway", TEXTOID},
-                        {"transaction_id", TEXTOID},
-                        {"paid_amount", INT8OID},
-                        {"paid_currency", TEXTOID},
-                        {"refund_reserved", INT8OID},
-                        {"attention", TEXTOID},
-                        {"paid_gateway", TEXTOID},
-                        {"created_at", TIMESTAMPTZOID}}};
-Table refund_table = {"t_refund",
-                      20,
-                      {{"refund_no", TEXTOID},
-                       {"payment_id", TEXTOID},
-                       {"amount", INT8OID},
-                       {"reason", TEXTOID},
-                       {"status", INT4OID},
-                       {"gateway", TEXTOID},
-                       {"attempts", INT4OID},
-                       {"failed_attempts", INT4OID},
-                       {"retry_since", TIMESTAMPTZOID},
-                       {"accepted_at", TIMESTAMPTZOID},
-                       {"ask_first", BOOLOID},
-                       {"number_dead", BOOLOID},
-                       {"lease_owner", INT8OID},
-                       {"lease_until", TIMESTAMPTZOID},
-                       {"updated_at", TIMESTAMPTZOID},
-                       {"sent_at", TIMESTAMPTZOID},
-                       {"key_sent_at", TIMESTAMPTZOID},
-                       {"key_generation", INT4OID},
-                       {"when_unknown", TEXTOID},
-                       {"gateway_refund_id", TEXTOID}},
-                      refunds::payment_id};
 
 core::RefundFacts RefundRow::facts(TimestampTz now) const {
     core::RefundFacts facts;
@@ -308,6 +314,14 @@ void mark_order_paid(TableUse& orders_in_use, Row* order, std::string_view payme
 void mark_order_paid(const char* schema, std::string_view order_id, std::string_view payment_id) {
     Parameters values = paid_values(order_id, payment_id);
     update_by_key(update_order_paid, schema, order_id, values);
+}
+
+void mark_order_closed(const char* schema, std::string_view order_id) {
+    Parameters values;
+    values.add(order_id)
+        .add(static_cast<int>(core::OrderStatus::closed))
+        .add_time(GetCurrentTransactionStartTimestamp());
+    update_by_key(update_order_closed, schema, order_id, values);
 }
 
 void write_payment(TableUse& payments_in_use, Row* row, const PaymentRow& payment) {

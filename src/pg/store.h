@@ -85,6 +85,7 @@ bool read_refund(const char* schema, std::string_view refund_no, RowLock lock, R
 // Of a row that is locked, or of the row with this key.
 void mark_order_paid(TableUse& orders_in_use, Row* order, std::string_view payment_id);
 void mark_order_paid(const char* schema, std::string_view order_id, std::string_view payment_id);
+void mark_order_closed(const char* schema, std::string_view order_id);
 
 // Sets every column that a decision may change; `attention` unset clears it.
 void write_payment(TableUse& payments_in_use, Row* row, const PaymentRow& payment);
