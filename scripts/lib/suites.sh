@@ -13,7 +13,7 @@
 
 # In this order they run: what fails fast comes first.
 readonly all_suites=(
-    unit gateway fuzz regress isolation isolation-without-lock interleavings pgtap tap tap-faults
+    unit gateway fuzz regress isolation isolation-without-lock by-statements interleavings pgtap tap tap-faults
 )
 
 declare -rA suite_titles=(
@@ -23,6 +23,7 @@ declare -rA suite_titles=(
     [regress]='pg_regress: the SQL functions'
     [isolation]='isolation specs: concurrent callbacks'
     [isolation-without-lock]='isolation specs on a build without the lock: the order row arbitrates'
+    [by-statements]='pg_regress and isolation specs once more, without row access: all rows by statements'
     [interleavings]='every interleaving of two and three sessions, with the lock and without'
     [pgtap]='pgTAP: schema, privileges, functions and their errors'
     [tap]='TAP: real servers, workers and gateways'
@@ -33,8 +34,8 @@ declare -rA suite_titles=(
 # Far above what they take: a test that hangs must not hang the whole run.
 declare -rA suite_limits_s=(
     [unit]=900 [gateway]=180 [fuzz]=900 [regress]=300 [isolation]=300
-    [isolation-without-lock]=600 [interleavings]=900 [pgtap]=300 [tap]=1500 [tap-faults]=1500
-    [valgrind]=2400
+    [isolation-without-lock]=600 [by-statements]=900 [interleavings]=900 [pgtap]=300 [tap]=1500
+    [tap-faults]=1500 [valgrind]=2400
 )
 
 # What is dispatched is the TAP suite's matter; here a worker would change rows under the tests.
@@ -43,6 +44,9 @@ readonly quiet_server_settings=(
     # Callbacks in prepared transactions are tested too.
     'max_prepared_transactions = 10'
 )
+
+# Of one suite.
+more_server_settings=()
 
 # run_limited NAME FILTER LOG [FACTOR]: runs a suite in silence and sets `suite_status`; one that
 # takes FACTOR times its limit has not passed. Never called in a condition, in which bash would
@@ -144,7 +148,7 @@ run_installcheck() {
     local folder=$1
     shift
     rm -rf -- "$folder"/regression.{diffs,out} "$folder"/output_iso
-    start_server "${quiet_server_settings[@]}"
+    start_server "${quiet_server_settings[@]}" "${more_server_settings[@]}"
     make -C "$folder" --silent PG_CONFIG="$pg_config" "$@" installcheck || {
         sed -n 1,90p "$folder"/{,output_iso/}regression.diffs 2>/dev/null || true
         sed -nE 's/.*(FAILED|^not ok).*/failed: &/p' \
@@ -179,6 +183,13 @@ suite_isolation-without-lock() {
     run_installcheck "$variant_dir" PAYONCE_TEST_WITHOUT_LOCK=1 REGRESS= ${1:+ISOLATION="$1"}
 }
 
+# The way that rows go where a table is unusual must come to the same.
+suite_by-statements() {
+    install_variant faults PAYONCE_TEST_FAULTS=1
+    more_server_settings=("payonce.test_fault = 'row_access=skip'")
+    run_installcheck "$variant_dir" ${1:+REGRESS="$1" ISOLATION="$1"}
+}
+
 # play_interleavings KIND FILTER: with the installation in use; KIND names where its output is kept.
 play_interleavings() {
     local status=0
@@ -210,6 +221,7 @@ count_regress() {
 
 count_isolation() { count_regress "$1"; }
 count_isolation-without-lock() { count_regress "$1"; }
+count_by-statements() { count_regress "$1"; }
 
 # find_files FOLDER SUFFIX FILTER: sets `files` to the test files whose names contain the filter.
 find_files() {

@@ -98,7 +98,7 @@ chosen=("$@")
 
 closing_line='0 passed, 1 failed'
 # The first three suites do without a server.
-if [[ " ${chosen[*]%%:*} " =~ \ (regress|isolation|isolation-without-lock|interleavings|pgtap|tap|tap-faults|valgrind)\  ]]; then
+if [[ " ${chosen[*]%%:*} " =~ \ (regress|isolation|isolation-without-lock|by-statements|interleavings|pgtap|tap|tap-faults|valgrind)\  ]]; then
     build_payonce
 fi
 for choice in "${chosen[@]}"; do

@@ -13,6 +13,14 @@ inline bool owns_database(Oid database, Oid role) {
 #endif
 }
 
+inline bool may_use_schema(Oid schema, Oid role) {
+#if PG_VERSION_NUM >= 160000
+    return object_aclcheck(NamespaceRelationId, schema, role, ACL_USAGE) == ACLCHECK_OK;
+#else
+    return pg_namespace_aclcheck(schema, role, ACL_USAGE) == ACLCHECK_OK;
+#endif
+}
+
 // A WAL record that belongs to the transaction, says nothing, and so makes its commit wait for the
 // synchronous standbys.
 inline void log_empty_message() {

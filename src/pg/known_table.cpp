@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "pg/compat.h"
+#include "pg/fault_point.h"
 #include "pg/pg.h"
 
 namespace payonce::pg {
@@ -88,7 +89,9 @@ bool has_plain_expressions(Relation relation) {
 }
 
 bool is_payonces(Oid function) {
-    return getExtensionOfObject(ProcedureRelationId, function) == extension_oid_or_invalid();
+    const Oid extension = extension_oid_or_invalid();
+    return OidIsValid(extension) &&
+           getExtensionOfObject(ProcedureRelationId, function) == extension;
 }
 
 // What fires once for a statement, or can keep a row from being written, is left to a statement.
@@ -196,7 +199,9 @@ KnownTable* learn(Table& table, const char* schema, Relation relation) {
     namestrcpy(&known->schema, schema);
     known->rights = pg_class_aclmask(RelationGetRelid(relation), known->user,
                                      ACL_SELECT | ACL_INSERT | ACL_UPDATE, ACLMASK_ALL);
-    known->direct = (known->rights & ACL_SELECT) != 0 && is_direct(relation, table, known);
+    known->direct = (known->rights & ACL_SELECT) != 0 &&
+                    compat::may_use_schema(RelationGetNamespace(relation), known->user) &&
+                    is_direct(relation, table, known);
     if (known->direct) {
         const MemoryContext caller = MemoryContextSwitchTo(memory);
         prepare_for_reading(relation, known);
@@ -227,13 +232,16 @@ AttrNumber plain_column(TupleDesc descriptor, const Column& column) {
         const FormData_pg_attribute* attribute = TupleDescAttr(descriptor, i);
         if (!attribute->attisdropped &&
             std::strcmp(NameStr(attribute->attname), column.name) == 0) {
-            return attribute->atttypid == column.type ? attribute->attnum : 0;
+            return attribute->atttypid == column.type ? attribute->attnum : AttrNumber{0};
         }
     }
     return 0;
 }
 
 KnownTable* take_known(Table& table, const char* schema, Relation* relation) {
+    if (is_left_out("row_access")) {
+        return nullptr;
+    }
     watch(table);
     *relation = open_table(table, schema);
     if (*relation == nullptr) {

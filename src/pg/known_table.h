@@ -10,8 +10,6 @@
 
 namespace payonce::pg {
 
-struct Writer;
-
 struct KnownTable {
     MemoryContext memory = nullptr;
     std::uint64_t changes = 0;  // Table::changes before it was looked at
@@ -28,7 +26,6 @@ struct KnownTable {
     AttrNumber numbers[max_columns] = {};
     Datum* values = nullptr;  // of a whole row, while it is read
     bool* nulls = nullptr;
-    Writer* writers = nullptr;
 };
 
 // Takes what is known out of the table, or learns it; null: use statements. Whoever has taken it

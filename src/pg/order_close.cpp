@@ -13,9 +13,6 @@
 namespace payonce::pg {
 namespace {
 
-RowWrite update_order_closed = {
-    &order_table, CMD_UPDATE, 2, {{"status", INT4OID}, {"closed_at", TIMESTAMPTZOID}}};
-
 bool close_order(const char* schema, std::string_view order_id) {
     begin_decision();
     lock_order(order_id);
@@ -24,11 +21,7 @@ bool close_order(const char* schema, std::string_view order_id) {
         report_unknown("order", order_id, "t_order", "Pass the id of a row of t_order.");
     }
     if (order.status == core::OrderStatus::unpaid) {
-        Parameters values;
-        values.add(order_id)
-            .add(static_cast<int>(core::OrderStatus::closed))
-            .add_time(GetCurrentTransactionStartTimestamp());
-        update_by_key(update_order_closed, schema, order_id, values);
+        mark_order_closed(schema, order_id);
     } else {
         rely_on_visible_rows();
     }

@@ -66,7 +66,7 @@ bool select_row(const TableUse& use, std::string_view key, RowLock lock, Row* ro
     return found;
 }
 
-int select_group(const TableUse& use, std::string_view value, Row** rows) {
+std::span<const Row> select_group(const TableUse& use, std::string_view value) {
     Table& table = *use.table;
     compose_select(table.select_group, table, table.group_column, "");
     const MemoryContext caller = CurrentMemoryContext;
@@ -74,12 +74,12 @@ int select_group(const TableUse& use, std::string_view value, Row** rows) {
     Parameters parameters;
     parameters.add(value);
     const std::uint64_t count = run(table.select_group, use.schema, parameters);
-    *rows = static_cast<Row*>(MemoryContextAllocZero(caller, (count + 1) * sizeof(Row)));
+    auto* rows = static_cast<Row*>(MemoryContextAllocZero(caller, (count + 1) * sizeof(Row)));
     for (std::uint64_t i = 0; i < count; ++i) {
-        copy_result(table, i, caller, &(*rows)[i]);
+        copy_result(table, i, caller, &rows[i]);
     }
     SPI_finish();
-    return static_cast<int>(count);
+    return {rows, count};
 }
 
 // Directly.
@@ -102,22 +102,33 @@ bool has_key(const KnownTable* known, std::string_view key) {
     return !is_null && text_in_datum(value) == key;
 }
 
-void begin_key(ScanKeyData* scan_key, Relation index, Datum value) {
-    ScanKeyInit(scan_key, 1, BTEqualStrategyNumber, F_TEXTEQ, value);
-    scan_key->sk_collation = index->rd_indcollation[0];
+struct IndexScan {
+    Relation index;
+    IndexScanDesc scan;
+};
+
+IndexScan begin_scan(const TableUse& use, Oid index_oid, std::string_view value) {
+    Relation index = index_open(index_oid, AccessShareLock);
+    IndexScanDesc scan = compat::begin_index_scan(use.relation, index, GetActiveSnapshot());
+    ScanKeyData key;
+    ScanKeyInit(
+        &key, 1, BTEqualStrategyNumber, F_TEXTEQ,
+        PointerGetDatum(cstring_to_text_with_len(value.data(), static_cast<int>(value.size()))));
+    key.sk_collation = index->rd_indcollation[0];
+    index_rescan(scan, &key, 1, nullptr, 0);
+    return {index, scan};
+}
+
+void end_scan(const IndexScan& scan) {
+    index_endscan(scan.scan);
+    index_close(scan.index, NoLock);
 }
 
 // Into the slot.
 bool fetch_by_key(const TableUse& use, std::string_view key) {
-    Relation index = index_open(use.known->key_index, AccessShareLock);
-    IndexScanDesc scan = compat::begin_index_scan(use.relation, index, GetActiveSnapshot());
-    ScanKeyData scan_key;
-    begin_key(&scan_key, index,
-              PointerGetDatum(cstring_to_text_with_len(key.data(), static_cast<int>(key.size()))));
-    index_rescan(scan, &scan_key, 1, nullptr, 0);
-    const bool found = index_getnext_slot(scan, ForwardScanDirection, use.known->slot);
-    index_endscan(scan);
-    index_close(index, NoLock);
+    const IndexScan scan = begin_scan(use, use.known->key_index, key);
+    const bool found = index_getnext_slot(scan.scan, ForwardScanDirection, use.known->slot);
+    end_scan(scan);
     return found;
 }
 
@@ -275,39 +286,31 @@ bool lock_again(TableUse& use, Row* row) {
     return found;
 }
 
-int find_group(TableUse& use, std::string_view value, Row** rows) {
+std::span<const Row> find_group(TableUse& use, std::string_view value) {
     if (use.known == nullptr) {
-        return select_group(use, value, rows);
+        return select_group(use, value);
     }
-    int room = 4;
-    int count = 0;
-    *rows = static_cast<Row*>(palloc0(static_cast<std::size_t>(room) * sizeof(Row)));
-    Relation index = index_open(use.known->group_index, AccessShareLock);
-    IndexScanDesc scan = compat::begin_index_scan(use.relation, index, GetActiveSnapshot());
-    ScanKeyData scan_key;
-    begin_key(
-        &scan_key, index,
-        PointerGetDatum(cstring_to_text_with_len(value.data(), static_cast<int>(value.size()))));
-    index_rescan(scan, &scan_key, 1, nullptr, 0);
-    while (index_getnext_slot(scan, ForwardScanDirection, use.known->slot)) {
+    std::size_t room = 2;
+    std::size_t count = 0;
+    auto* rows = static_cast<Row*>(palloc(room * sizeof(Row)));
+    IndexScan scan = begin_scan(use, use.known->group_index, value);
+    while (index_getnext_slot(scan.scan, ForwardScanDirection, use.known->slot)) {
         if (count == room) {
             room *= 2;
-            *rows =
-                static_cast<Row*>(repalloc(*rows, static_cast<std::size_t>(room) * sizeof(Row)));
+            rows = static_cast<Row*>(repalloc(rows, room * sizeof(Row)));
         }
-        (*rows)[count] = Row();
-        keep(use, &(*rows)[count]);
+        rows[count] = Row();
+        keep(use, &rows[count]);
         ++count;
     }
-    index_endscan(scan);
-    index_close(index, NoLock);
+    end_scan(scan);
     ExecClearTuple(use.known->slot);
-    return count;
+    return {rows, count};
 }
 
 void update_row(RowWrite& write, TableUse& use, Row* row, Parameters& values) {
     lock_for_write(use, ACL_UPDATE);
-    Writer* writer = use.known == nullptr ? nullptr : writer_for(write, use);
+    Writer* writer = use.known == nullptr ? nullptr : take_writer(write, use);
     if (writer == nullptr) {
         write_by_statement(write, use.schema, values);
         return;
@@ -321,7 +324,7 @@ void update_row(RowWrite& write, TableUse& use, Row* row, Parameters& values) {
         keep(use, row);
         ExecClearTuple(use.known->slot);
     }
-    write_update(write, *writer, use, row->tuple, values);
+    write_update(writer, use.relation, row->tuple, values);
     end_view();
     CommandCounterIncrement();
     row->tuple = nullptr;
@@ -343,17 +346,23 @@ void update_by_key(RowWrite& write, const char* schema, std::string_view key, Pa
     end_use(use);
 }
 
-void insert_row(RowWrite& write, TableUse& use, Parameters& values) {
+void insert_row(RowWrite& write, const char* schema, Parameters& values) {
+    TableUse use = begin_use(*write.table, schema);
     lock_for_write(use, ACL_INSERT);
-    Writer* writer = use.known == nullptr ? nullptr : writer_for(write, use);
+    Writer* writer = use.known == nullptr ? nullptr : take_writer(write, use);
     if (writer == nullptr) {
-        write_by_statement(write, use.schema, values);
+        end_use(use);
+        write_by_statement(write, schema, values);
         return;
     }
+    // What is known is for the triggers to use.
+    Relation relation = table_open(RelationGetRelid(use.relation), NoLock);
+    end_use(use);
     begin_view();
-    write_insert(write, *writer, use, values);
+    write_insert(writer, relation, values);
     end_view();
     CommandCounterIncrement();
+    table_close(relation, NoLock);
 }
 
 namespace {

@@ -28,6 +28,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string_view>
 
 #include "pg/pg.h"
@@ -36,6 +37,7 @@
 namespace payonce::pg {
 
 struct KnownTable;
+struct Writer;
 
 enum class RowLock : std::uint8_t {
     none,
@@ -78,6 +80,8 @@ struct RowWrite {
     CmdType command = CMD_UPDATE;
     int column_count = 0;
     Column columns[max_parameters] = {};
+
+    Writer* writer = nullptr;
     Statement statement = {};
 };
 
@@ -103,8 +107,8 @@ bool read_again(TableUse& use, Row* row);
 // Waits. The row's newest version, in the view in which it was found or read.
 bool lock_again(TableUse& use, Row* row);
 
-// All rows with this value of the table's group column, in no order. Returns their number.
-int find_group(TableUse& use, std::string_view value, Row** rows);
+// All rows with this value of the table's group column, in no order.
+std::span<const Row> find_group(TableUse& use, std::string_view value);
 
 // Updates a row that is locked; `values` are its key and then the columns of `write`. The row may
 // not be used afterwards. 27000 where the row was not written: a trigger, rule or policy of the
@@ -113,7 +117,7 @@ void update_row(RowWrite& write, TableUse& use, Row* row, Parameters& values);
 // Locks the row with this key and updates it.
 void update_by_key(RowWrite& write, const char* schema, std::string_view key, Parameters& values);
 // Inserts a row; columns that `write` does not name have their defaults.
-void insert_row(RowWrite& write, TableUse& use, Parameters& values);
+void insert_row(RowWrite& write, const char* schema, Parameters& values);
 
 std::string_view text_of(const Row& row, int column);
 std::optional<std::string_view> optional_text_of(const Row& row, int column);

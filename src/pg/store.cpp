@@ -1,6 +1,7 @@
 #include "pg/store.h"
 
 #include <algorithm>
+#include <span>
 
 #include "core/identifiers.h"
 #include "pg/arguments.h"
@@ -58,67 +59,6 @@ enum {
 };
 }
 
-RowWrite update_order_paid = {
-    &order_table,
-    CMD_UPDATE,
-    3,
-    {{"status", INT4OID}, {"paid_by", TEXTOID}, {"paid_at", TIMESTAMPTZOID}}};
-RowWrite update_payment = {&payment_table,
-                           CMD_UPDATE,
-                           7,
-                           {{"status", INT4OID},
-                            {"transaction_id", TEXTOID},
-                            {"paid_amount", INT8OID},
-                            {"paid_currency", TEXTOID},
-                            {"attention", TEXTOID},
-                            {"paid_gateway", TEXTOID},
-                            {"updated_at", TIMESTAMPTZOID}}};
-RowWrite insert_refund = {&refund_table,
-                          CMD_INSERT,
-                          7,
-                          {{"refund_no", TEXTOID},
-                           {"payment_id", TEXTOID},
-                           {"amount", INT8OID},
-                           {"reason", TEXTOID},
-                           {"gateway", TEXTOID},
-                           {"window_from", TIMESTAMPTZOID},
-                           {"note", TEXTOID}}};
-
-Statement update_standing = {
-    "UPDATE {s}.t_order_pay SET status = $2, attention = $3, updated_at = now() WHERE id = $1",
-    3,
-    {TEXTOID, INT4OID, TEXTOID}};
-Statement select_sums = {
-    "SELECT coalesce(sum(amount) FILTER (WHERE status IN (0, 100, 150, 200)), 0)::bigint,"
-    " coalesce(sum(amount) FILTER (WHERE status = 300), 0)::bigint,"
-    " coalesce(sum(amount) FILTER (WHERE status = 500), 0)::bigint"
-    " FROM {s}.t_refund WHERE payment_id = $1",
-    1,
-    {TEXTOID}};
-Statement begin_sending = {
-    "UPDATE {s}.t_refund SET status = 100, updated_at = now() WHERE refund_no = $1", 1, {TEXTOID}};
-Statement update_refund = {
-    "UPDATE {s}.t_refund SET status = $2, failed_attempts = $3, next_attempt_at = $4,"
-    " ask_first = $5, number_dead = $6, accepted_at = $7, finished_at = $8, retry_since = $9,"
-    " gateway_refund_id = coalesce($10, gateway_refund_id),"
-    " last_error = CASE WHEN $2 IN (200, 300) THEN $11 ELSE coalesce($11, last_error) END,"
-    " note = coalesce($12, note), superseded_by = coalesce($13, superseded_by),"
-    " when_unknown = $14, key_sent_at = $15, key_generation = $16,"
-    " lease_owner = NULL, lease_until = NULL, updated_at = now() WHERE refund_no = $1",
-    16,
-    {TEXTOID, INT4OID, INT4OID, TIMESTAMPTZOID, BOOLOID, BOOLOID, TIMESTAMPTZOID, TIMESTAMPTZOID,
-     TIMESTAMPTZOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, INT4OID}};
-
-// Reads one row of a table.
-bool find_one(Table& table, const char* schema, std::string_view key, RowLock lock, Row* row) {
-    TableUse use = begin_use(table, schema);
-    begin_view();
-    const bool found = find_row(use, key, lock, row);
-    end_view();
-    end_use(use);
-    return found;
-}
-
 }  // namespace
 
 Table order_table = {"t_order",
@@ -166,6 +106,83 @@ Table refund_table = {"t_refund",
                        {"when_unknown", TEXTOID},
                        {"gateway_refund_id", TEXTOID}},
                       refunds::payment_id};
+
+namespace {
+
+RowWrite update_order_paid = {
+    &order_table,
+    CMD_UPDATE,
+    3,
+    {{"status", INT4OID}, {"paid_by", TEXTOID}, {"paid_at", TIMESTAMPTZOID}}};
+RowWrite update_order_closed = {
+    &order_table, CMD_UPDATE, 2, {{"status", INT4OID}, {"closed_at", TIMESTAMPTZOID}}};
+RowWrite update_payment = {&payment_table,
+                           CMD_UPDATE,
+                           7,
+                           {{"status", INT4OID},
+                            {"transaction_id", TEXTOID},
+                            {"paid_amount", INT8OID},
+                            {"paid_currency", TEXTOID},
+                            {"attention", TEXTOID},
+                            {"paid_gateway", TEXTOID},
+                            {"updated_at", TIMESTAMPTZOID}}};
+RowWrite update_reserved = {&payment_table, CMD_UPDATE, 1, {{"refund_reserved", INT8OID}}};
+RowWrite insert_refund = {&refund_table,
+                          CMD_INSERT,
+                          7,
+                          {{"refund_no", TEXTOID},
+                           {"payment_id", TEXTOID},
+                           {"amount", INT8OID},
+                           {"reason", TEXTOID},
+                           {"gateway", TEXTOID},
+                           {"window_from", TIMESTAMPTZOID},
+                           {"note", TEXTOID}}};
+
+Statement update_standing = {
+    "UPDATE {s}.t_order_pay SET status = $2, attention = $3, updated_at = now() WHERE id = $1",
+    3,
+    {TEXTOID, INT4OID, TEXTOID}};
+Statement select_sums = {
+    "SELECT coalesce(sum(amount) FILTER (WHERE status IN (0, 100, 150, 200)), 0)::bigint,"
+    " coalesce(sum(amount) FILTER (WHERE status = 300), 0)::bigint,"
+    " coalesce(sum(amount) FILTER (WHERE status = 500), 0)::bigint"
+    " FROM {s}.t_refund WHERE payment_id = $1",
+    1,
+    {TEXTOID}};
+Statement begin_sending = {
+    "UPDATE {s}.t_refund SET status = 100, updated_at = now() WHERE refund_no = $1", 1, {TEXTOID}};
+Statement update_refund = {
+    "UPDATE {s}.t_refund SET status = $2, failed_attempts = $3, next_attempt_at = $4,"
+    " ask_first = $5, number_dead = $6, accepted_at = $7, finished_at = $8, retry_since = $9,"
+    " gateway_refund_id = coalesce($10, gateway_refund_id),"
+    " last_error = CASE WHEN $2 IN (200, 300) THEN $11 ELSE coalesce($11, last_error) END,"
+    " note = coalesce($12, note), superseded_by = coalesce($13, superseded_by),"
+    " when_unknown = $14, key_sent_at = $15, key_generation = $16,"
+    " lease_owner = NULL, lease_until = NULL, updated_at = now() WHERE refund_no = $1",
+    16,
+    {TEXTOID, INT4OID, INT4OID, TIMESTAMPTZOID, BOOLOID, BOOLOID, TIMESTAMPTZOID, TIMESTAMPTZOID,
+     TIMESTAMPTZOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, INT4OID}};
+
+// Reads one row of a table.
+bool find_one(Table& table, const char* schema, std::string_view key, RowLock lock, Row* row) {
+    TableUse use = begin_use(table, schema);
+    begin_view();
+    const bool found = find_row(use, key, lock, row);
+    end_view();
+    end_use(use);
+    return found;
+}
+
+std::span<const Row> refunds_of(const char* schema, std::string_view payment_id) {
+    TableUse use = begin_use(refund_table, schema);
+    begin_view();
+    const std::span<const Row> rows = find_group(use, payment_id);
+    end_view();
+    end_use(use);
+    return rows;
+}
+
+}  // namespace
 
 core::RefundFacts RefundRow::facts(TimestampTz now) const {
     core::RefundFacts facts;
@@ -299,6 +316,14 @@ void mark_order_paid(const char* schema, std::string_view order_id, std::string_
     update_by_key(update_order_paid, schema, order_id, values);
 }
 
+void mark_order_closed(const char* schema, std::string_view order_id) {
+    Parameters values;
+    values.add(order_id)
+        .add(static_cast<int>(core::OrderStatus::closed))
+        .add_time(GetCurrentTransactionStartTimestamp());
+    update_by_key(update_order_closed, schema, order_id, values);
+}
+
 void write_payment(TableUse& payments_in_use, Row* row, const PaymentRow& payment) {
     Parameters values = payment_values(payment);
     update_row(update_payment, payments_in_use, row, values);
@@ -324,23 +349,48 @@ std::string_view queue_refund(const char* schema, const PaymentRow& payment,
     } else {
         parameters.add(note);
     }
-    TableUse use = begin_use(refund_table, schema);
-    insert_row(insert_refund, use, parameters);
-    end_use(use);
+    insert_row(insert_refund, schema, parameters);
     return refund_no;
 }
 
-std::string_view next_automatic_refund_no(const char* schema, std::string_view payment_id) {
-    TableUse use = begin_use(refund_table, schema);
+namespace {
+
+// Of the refunds that are not cancelled.
+std::int64_t sum_of_refunds(const char* schema, std::string_view payment_id) {
+    std::int64_t sum = 0;
+    for (const Row& row : refunds_of(schema, payment_id)) {
+        const std::int64_t amount = int64_of(row, refunds::amount);
+        if (int_of(row, refunds::status) != static_cast<int>(core::RefundStatus::cancelled) &&
+            pg_add_s64_overflow(sum, amount, &sum)) {
+            ereport(ERROR,
+                    (errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE), errmsg("bigint out of range")));
+        }
+    }
+    return sum;
+}
+
+}  // namespace
+
+void write_reserved(const char* schema, std::string_view payment_id) {
+    TableUse use = begin_use(payment_table, schema);
+    Row payment;
     begin_view();
-    Row* rows = nullptr;
-    const int count = find_group(use, payment_id, &rows);
+    const bool found = find_row(use, payment_id, RowLock::wait, &payment);
     end_view();
+    if (found) {  // not deleted by the same statement
+        // After the lock, in a view of its own: so it sees what the lock's last holder wrote.
+        Parameters values;
+        values.add(payment_id).add(sum_of_refunds(schema, payment_id));
+        update_row(update_reserved, use, &payment, values);
+    }
     end_use(use);
+}
+
+std::string_view next_automatic_refund_no(const char* schema, std::string_view payment_id) {
     std::int32_t highest = 0;
-    for (int i = 0; i < count; ++i) {
-        highest = std::max(
-            highest, core::refund_generation(text_of(rows[i], refunds::refund_no), payment_id));
+    for (const Row& row : refunds_of(schema, payment_id)) {
+        highest = std::max(highest,
+                           core::refund_generation(text_of(row, refunds::refund_no), payment_id));
     }
     if (highest >= core::max_refund_generation) {
         ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),

@@ -85,6 +85,7 @@ bool read_refund(const char* schema, std::string_view refund_no, RowLock lock, R
 // Of a row that is locked, or of the row with this key.
 void mark_order_paid(TableUse& orders_in_use, Row* order, std::string_view payment_id);
 void mark_order_paid(const char* schema, std::string_view order_id, std::string_view payment_id);
+void mark_order_closed(const char* schema, std::string_view order_id);
 
 // Sets every column that a decision may change; `attention` unset clears it.
 void write_payment(TableUse& payments_in_use, Row* row, const PaymentRow& payment);
@@ -94,6 +95,9 @@ void write_payment(const char* schema, const PaymentRow& payment);
 std::string_view queue_refund(const char* schema, const PaymentRow& payment,
                               std::string_view refund_no, std::int64_t amount,
                               core::RefundReason reason, std::string_view note);
+// Sets the payment's refund_reserved to the sum of its refunds that are not cancelled, on the
+// locked row.
+void write_reserved(const char* schema, std::string_view payment_id);
 // `<payment id>-R<generation>` with the generation after the highest so far.
 std::string_view next_automatic_refund_no(const char* schema, std::string_view payment_id);
 // `<payment id>-Q<6 random>`, not in use.

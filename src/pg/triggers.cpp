@@ -9,19 +9,12 @@
 #include "pg/pg.h"
 #include "pg/prune.h"
 #include "pg/statement.h"
+#include "pg/store.h"
 #include "pg/wakeup.h"
 
 namespace payonce::pg {
 namespace {
 
-Statement lock_payment = {
-    "SELECT 1 FROM {s}.t_order_pay WHERE id = $1 FOR NO KEY UPDATE", 1, {TEXTOID}};
-// A statement of its own, after the lock: its snapshot then sees what the lock's last holder wrote.
-Statement update_reserved = {
-    "UPDATE {s}.t_order_pay SET refund_reserved = (SELECT coalesce(sum(amount), 0)"
-    " FROM {s}.t_refund WHERE payment_id = $1 AND status <> 400) WHERE id = $1",
-    1,
-    {TEXTOID}};
 Statement select_origin = {
     "SELECT coalesce(paid_gateway, gateway), created_at FROM {s}.t_order_pay WHERE id = $1",
     1,
@@ -176,26 +169,17 @@ void recompute_reserved(TriggerData* trigger, HeapTuple tuple) {
     const char* schema = schema_of_trigger(trigger);
     bool is_null = false;
     const Datum payment_id = column_of(trigger, tuple, "payment_id", TEXTOID, &is_null);
-    if (is_null) {
-        return;
+    if (!is_null) {
+        const text* id = DatumGetTextPP(payment_id);
+        write_reserved(schema, {VARDATA_ANY(id), static_cast<std::size_t>(VARSIZE_ANY_EXHDR(id))});
     }
-    Parameters to_lock;
-    to_lock.add_datum(payment_id);
-    if (run(lock_payment, schema, to_lock) == 0) {
-        return;  // deleted by the same statement
-    }
-    Parameters to_update;
-    to_update.add_datum(payment_id);
-    write_row(update_reserved, schema, to_update);
 }
 
 Datum reserve(TriggerData* trigger) {
-    SPI_connect();
     recompute_reserved(trigger, trigger->tg_trigtuple);
     if (TRIGGER_FIRED_BY_UPDATE(trigger->tg_event)) {
         recompute_reserved(trigger, trigger->tg_newtuple);
     }
-    SPI_finish();
     return PointerGetDatum(nullptr);
 }
 

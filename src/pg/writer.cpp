@@ -8,9 +8,12 @@
 namespace payonce::pg {
 
 struct Writer {
-    const RowWrite* write = nullptr;
-    Writer* next = nullptr;
-    bool fits = false;
+    MemoryContext memory = nullptr;
+    std::uint64_t changes = 0;  // Table::changes before it was made
+    Oid user = InvalidOid;
+    Oid relation = InvalidOid;
+    RowWrite* write = nullptr;
+    TupleDesc descriptor = nullptr;
     AttrNumber numbers[max_parameters] = {};
     EState* executor = nullptr;
     ResultRelInfo* target = nullptr;
@@ -55,17 +58,17 @@ void remember_indexes(Writer* writer) {
 
 // Slots of our own: the executor's would hold on to the relation's description of itself, which
 // belongs to the transaction.
-void make_slots(const TableUse& use, Writer* writer) {
-    const TupleDesc descriptor = use.known->descriptor;
-    const TupleTableSlotOps* stored = table_slot_callbacks(use.relation);
+void make_slots(Relation relation, Writer* writer) {
+    const TupleDesc descriptor = writer->descriptor;
+    const TupleTableSlotOps* stored = table_slot_callbacks(relation);
     writer->place = MakeSingleTupleTableSlot(descriptor, stored);
     writer->row = MakeSingleTupleTableSlot(descriptor, &TTSOpsVirtual);
     writer->target->ri_TrigOldSlot = MakeSingleTupleTableSlot(descriptor, stored);
     writer->target->ri_TrigNewSlot = MakeSingleTupleTableSlot(descriptor, stored);
 }
 
-void compile_defaults(const TableUse& use, Writer* writer) {
-    const TupleDesc descriptor = use.known->descriptor;
+void compile_defaults(Relation relation, Writer* writer) {
+    const TupleDesc descriptor = writer->descriptor;
     writer->defaults = static_cast<ExprState**>(
         palloc0(sizeof(ExprState*) * static_cast<std::size_t>(descriptor->natts)));
     for (int i = 0; i < descriptor->natts; ++i) {
@@ -74,7 +77,7 @@ void compile_defaults(const TableUse& use, Writer* writer) {
         if (given || TupleDescAttr(descriptor, i)->attisdropped) {
             continue;
         }
-        if (Node* expression = build_column_default(use.relation, i + 1)) {
+        if (Node* expression = build_column_default(relation, i + 1)) {
             writer->defaults[i] =
                 ExecPrepareExpr(reinterpret_cast<Expr*>(expression), writer->executor);
         }
@@ -90,27 +93,26 @@ void look_up_triggers(const Writer* writer) {
     }
 }
 
-void begin_executor(const RowWrite& write, const TableUse& use, Writer* writer) {
+void begin_executor(const RowWrite& write, Relation relation, Writer* writer) {
     writer->executor = CreateExecutorState();
     MemoryContextSwitchTo(writer->executor->es_query_cxt);
-    compat::init_range_table(writer->executor, use.relation, write.command,
-                             columns_of(write, writer));
+    compat::init_range_table(writer->executor, relation, write.command, columns_of(write, writer));
     writer->target = makeNode(ResultRelInfo);
-    InitResultRelInfo(writer->target, use.relation, 1, nullptr, 0);
+    InitResultRelInfo(writer->target, relation, 1, nullptr, 0);
     // Where triggers that fire at the end find it.
     writer->executor->es_opened_result_relations = list_make1(writer->target);
     ExecOpenIndices(writer->target, false);
     remember_indexes(writer);
     compat::init_recheck(&writer->recheck, writer->executor);
-    make_slots(use, writer);
+    make_slots(relation, writer);
     look_up_triggers(writer);
     if (write.command == CMD_INSERT) {
-        compile_defaults(use, writer);
+        compile_defaults(relation, writer);
     }
 }
 
-void open(const TableUse& use, Writer& writer) {
-    writer.target->ri_RelationDesc = use.relation;
+void open(Relation relation, Writer& writer) {
+    writer.target->ri_RelationDesc = relation;
     for (int i = 0; i < writer.index_count; ++i) {
         writer.target->ri_IndexRelationDescs[i] = index_open(writer.indexes[i], RowExclusiveLock);
         writer.target->ri_IndexRelationInfo[i]->ii_CheckedUnchanged = false;
@@ -153,15 +155,25 @@ void set_defaults(const Writer& writer) {
     MemoryContextSwitchTo(caller);
 }
 
-void end_write(RowWrite& write, Writer& writer, const char* schema) {
+void give_back(Writer* writer) {
+    RowWrite& write = *writer->write;
+    if (write.writer != nullptr) {
+        MemoryContextDelete(writer->memory);
+        return;
+    }
+    MemoryContextSetParent(writer->memory, CacheMemoryContext);
+    write.writer = writer;
+}
+
+void end_write(Writer* writer) {
     // Whoever suppresses a row leaves its new place unset. Only payonce's own BEFORE triggers can
     // be there, but a silent true would be money lost.
-    const bool written = ItemPointerIsValid(&writer.row->tts_tid);
-    AfterTriggerEndQuery(writer.executor);
-    close(writer);
-    if (!written) {
-        report_not_written(write, schema);
+    if (!ItemPointerIsValid(&writer->row->tts_tid)) {
+        report_not_written(*writer->write, get_namespace_name(get_rel_namespace(writer->relation)));
     }
+    AfterTriggerEndQuery(writer->executor);
+    close(*writer);
+    give_back(writer);
 }
 
 void compose_update(StringInfo sql, const RowWrite& write) {
@@ -208,57 +220,65 @@ Statement& statement_of(RowWrite& write) {
 
 }  // namespace
 
-Writer* writer_for(RowWrite& write, const TableUse& use) {
-    KnownTable* known = use.known;
-    Writer* writer = known->writers;
-    while (writer != nullptr && writer->write != &write) {
-        writer = writer->next;
+Writer* take_writer(RowWrite& write, const TableUse& use) {
+    Writer* writer = write.writer;
+    write.writer = nullptr;
+    if (writer != nullptr && writer->relation == RelationGetRelid(use.relation) &&
+        writer->changes == use.known->changes && writer->user == use.known->user) {
+        MemoryContextSetParent(writer->memory, CurrentMemoryContext);
+        return writer;
     }
-    if (writer == nullptr) {
-        const MemoryContext caller = MemoryContextSwitchTo(known->memory);
-        writer = static_cast<Writer*>(palloc0(sizeof(Writer)));
-        writer->write = &write;
-        writer->fits = find_columns(write, known->descriptor, writer);
-        if (writer->fits) {
-            begin_executor(write, use, writer);
-        }
-        writer->next = known->writers;
-        known->writers = writer;
-        MemoryContextSwitchTo(caller);
+    if (writer != nullptr) {
+        MemoryContextDelete(writer->memory);
     }
-    return writer->fits ? writer : nullptr;
+    MemoryContext memory =
+        AllocSetContextCreate(CurrentMemoryContext, "payonce writer", ALLOCSET_DEFAULT_SIZES);
+    const MemoryContext caller = MemoryContextSwitchTo(memory);
+    writer = static_cast<Writer*>(palloc0(sizeof(Writer)));
+    writer->memory = memory;
+    writer->changes = use.known->changes;
+    writer->user = use.known->user;
+    writer->relation = RelationGetRelid(use.relation);
+    writer->write = &write;
+    writer->descriptor = CreateTupleDescCopyConstr(RelationGetDescr(use.relation));
+    const bool fits = find_columns(write, writer->descriptor, writer);
+    if (fits) {
+        begin_executor(write, use.relation, writer);
+    }
+    MemoryContextSwitchTo(caller);
+    return fits ? writer : nullptr;
 }
 
-void write_update(RowWrite& write, Writer& writer, const TableUse& use, HeapTuple tuple,
-                  Parameters& values) {
-    Assert(values.count() == write.column_count + 1);
-    open(use, writer);
-    heap_deform_tuple(tuple, use.known->descriptor, writer.row->tts_values, writer.row->tts_isnull);
-    for (int i = 0; i < use.known->descriptor->natts; ++i) {
-        if (TupleDescAttr(use.known->descriptor, i)->attisdropped) {
-            writer.row->tts_isnull[i] = true;
+void write_update(Writer* writer, Relation relation, HeapTuple tuple, Parameters& values) {
+    Assert(values.count() == writer->write->column_count + 1);
+    TupleTableSlot* row = writer->row;
+    open(relation, *writer);
+    heap_deform_tuple(tuple, writer->descriptor, row->tts_values, row->tts_isnull);
+    for (int i = 0; i < writer->descriptor->natts; ++i) {
+        if (TupleDescAttr(writer->descriptor, i)->attisdropped) {
+            row->tts_isnull[i] = true;
         }
     }
-    set_columns(writer, values, 1);
-    ExecStoreVirtualTuple(writer.row);
-    writer.place->tts_tid = tuple->t_self;
-    ItemPointerSetInvalid(&writer.row->tts_tid);
+    set_columns(*writer, values, 1);
+    ExecStoreVirtualTuple(row);
+    writer->place->tts_tid = tuple->t_self;
+    ItemPointerSetInvalid(&row->tts_tid);
     AfterTriggerBeginQuery();
-    ExecSimpleRelationUpdate(writer.target, writer.executor, &writer.recheck, writer.place,
-                             writer.row);
-    end_write(write, writer, use.schema);
+    ExecSimpleRelationUpdate(writer->target, writer->executor, &writer->recheck, writer->place,
+                             row);
+    end_write(writer);
 }
 
-void write_insert(RowWrite& write, Writer& writer, const TableUse& use, Parameters& values) {
-    Assert(values.count() == write.column_count);
-    open(use, writer);
-    set_defaults(writer);
-    set_columns(writer, values, 0);
-    ExecStoreVirtualTuple(writer.row);
-    ItemPointerSetInvalid(&writer.row->tts_tid);
+void write_insert(Writer* writer, Relation relation, Parameters& values) {
+    Assert(values.count() == writer->write->column_count);
+    open(relation, *writer);
+    set_defaults(*writer);
+    set_columns(*writer, values, 0);
+    ExecStoreVirtualTuple(writer->row);
+    ItemPointerSetInvalid(&writer->row->tts_tid);
     AfterTriggerBeginQuery();
-    ExecSimpleRelationInsert(writer.target, writer.executor, writer.row);
-    end_write(write, writer, use.schema);
+    ExecSimpleRelationInsert(writer->target, writer->executor, writer->row);
+    end_write(writer);
 }
 
 void write_by_statement(RowWrite& write, const char* schema, Parameters& values) {

@@ -1,5 +1,5 @@
-// One UPDATE or INSERT of row_access: the executor's state for it, made once and kept with what is
-// known of the table, so that conditions of triggers, constraints and indexes are compiled once and
+// One UPDATE or INSERT of row_access: the executor's state for it, made once and kept until the
+// catalogs change, so that conditions of triggers, constraints and indexes are compiled once and
 // not for each row. Nothing but row_access includes it.
 #pragma once
 
@@ -9,13 +9,14 @@
 
 namespace payonce::pg {
 
-// Null where a column cannot be written directly.
-Writer* writer_for(RowWrite& write, const TableUse& use);
+// Takes the writer out, or makes one; null where a column cannot be written directly. It belongs to
+// the caller as what take_known gives does, and the write gives it back.
+Writer* take_writer(RowWrite& write, const TableUse& use);
 
-// In the current view. `tuple` is the row's newest version, and locked.
-void write_update(RowWrite& write, Writer& writer, const TableUse& use, HeapTuple tuple,
-                  Parameters& values);
-void write_insert(RowWrite& write, Writer& writer, const TableUse& use, Parameters& values);
+// In the current view, in a relation that is locked for it. `tuple` is the row's newest version,
+// and locked.
+void write_update(Writer* writer, Relation relation, HeapTuple tuple, Parameters& values);
+void write_insert(Writer* writer, Relation relation, Parameters& values);
 
 void write_by_statement(RowWrite& write, const char* schema, Parameters& values);
 
