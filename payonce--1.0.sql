@@ -137,7 +137,7 @@ CREATE INDEX t_refund_payment_id ON t_refund (payment_id);
 CREATE INDEX t_refund_unsettled ON t_refund (gateway, next_attempt_at)
     WHERE status IN (0, 100, 150, 200);
 CREATE INDEX t_refund_window ON t_refund (gateway, window_from)
-    WHERE status IN (0, 100, 150, 200);
+    WHERE status IN (0, 150);
 CREATE INDEX t_refund_in_hand ON t_refund (lease_until)
     WHERE lease_owner IS NOT NULL OR status = 100;
 CREATE INDEX t_refund_attention ON t_refund (updated_at) WHERE status = 500;
@@ -172,7 +172,7 @@ COMMENT ON COLUMN t_refund.updated_at IS 'When payonce last changed the row.';
 COMMENT ON COLUMN t_refund.finished_at IS 'When it ended in 300 or 400.';
 COMMENT ON INDEX t_refund_payment_id IS 'The refunds of a payment.';
 COMMENT ON INDEX t_refund_unsettled IS 'The queue: what a worker has still to do, by gateway and time. Settled refunds leave it, so it does not grow with history.';
-COMMENT ON INDEX t_refund_window IS 'The queue by age of the payment: what can soon no longer be refunded goes first.';
+COMMENT ON INDEX t_refund_window IS 'What is to be sent, by age of the payment: what can soon no longer be refunded goes first. Its condition is narrower than that of t_refund_unsettled, so that the planner, which knows little of a queue that is long for an hour, cannot take it instead and sort.';
 COMMENT ON INDEX t_refund_in_hand IS 'What a worker has in hand: as many as requests are in flight. Found again when the worker is gone.';
 COMMENT ON INDEX t_refund_attention IS 'The refunds that wait for a person.';
 

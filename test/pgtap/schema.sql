@@ -184,7 +184,7 @@ SELECT results_eq(
              ('t_refund_payment_id (payment_id)'),
              ('t_refund_pkey unique (refund_no)'),
              ('t_refund_unsettled (gateway, next_attempt_at) where status = ANY (ARRAY[0, 100, 150, 200])'),
-             ('t_refund_window (gateway, window_from) where status = ANY (ARRAY[0, 100, 150, 200])'),
+             ('t_refund_window (gateway, window_from) where status = ANY (ARRAY[0, 150])'),
              ('t_stray_notification_handled (handled_at) where handled_at IS NOT NULL'),
              ('t_stray_notification_once unique (gateway, kind, number, gateway_number) '
               'where number <> ''''::text OR gateway_number <> ''''::text'),
