@@ -20,7 +20,16 @@ CREATE TABLE t_order (
     paid_at timestamptz,
     closed_at timestamptz,
     CONSTRAINT t_order_pkey PRIMARY KEY (id)
-);
+)
+-- An order is written twice: when it is made, and when it is paid or closed. With room for the second
+-- version on its page no index is touched then (HOT): a tenth less WAL for each callback that pays,
+-- and the indexes do not grow by it. Payments and refunds cannot be HOT, since the columns that change
+-- are those by which they are found (status, updated_at, next_attempt_at): room would gain nothing.
+--
+-- The share of dead rows at which VACUUM comes: at 10 million payments it takes some seconds, mostly
+-- for reading the indexes, however few rows are dead. At PostgreSQL's fifth, a table of this size
+-- would carry two million of them.
+WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.05);
 
 CREATE INDEX t_order_created_at ON t_order (created_at);
 
@@ -63,7 +72,8 @@ CREATE TABLE t_order_pay (
     CONSTRAINT t_order_pay_pkey PRIMARY KEY (id),
     CONSTRAINT t_order_pay_refund_reserved_bound
         CHECK (refund_reserved <= coalesce(paid_amount, price))
-);
+)
+WITH (autovacuum_vacuum_scale_factor = 0.05);
 
 CREATE UNIQUE INDEX t_order_pay_one_winner ON t_order_pay (order_id) WHERE status = 100;
 CREATE INDEX t_order_pay_order_id ON t_order_pay (order_id);
@@ -131,13 +141,14 @@ CREATE TABLE t_refund (
     updated_at timestamptz NOT NULL DEFAULT now(),
     finished_at timestamptz,
     CONSTRAINT t_refund_pkey PRIMARY KEY (refund_no)
-);
+)
+WITH (autovacuum_vacuum_scale_factor = 0.05);
 
 CREATE INDEX t_refund_payment_id ON t_refund (payment_id);
 CREATE INDEX t_refund_unsettled ON t_refund (gateway, next_attempt_at)
     WHERE status IN (0, 100, 150, 200);
 CREATE INDEX t_refund_window ON t_refund (gateway, window_from)
-    WHERE status IN (0, 100, 150, 200);
+    WHERE status IN (0, 150);
 CREATE INDEX t_refund_in_hand ON t_refund (lease_until)
     WHERE lease_owner IS NOT NULL OR status = 100;
 CREATE INDEX t_refund_attention ON t_refund (updated_at) WHERE status = 500;
@@ -172,7 +183,7 @@ COMMENT ON COLUMN t_refund.updated_at IS 'When payonce last changed the row.';
 COMMENT ON COLUMN t_refund.finished_at IS 'When it ended in 300 or 400.';
 COMMENT ON INDEX t_refund_payment_id IS 'The refunds of a payment.';
 COMMENT ON INDEX t_refund_unsettled IS 'The queue: what a worker has still to do, by gateway and time. Settled refunds leave it, so it does not grow with history.';
-COMMENT ON INDEX t_refund_window IS 'The queue by age of the payment: what can soon no longer be refunded goes first.';
+COMMENT ON INDEX t_refund_window IS 'What is to be sent, by age of the payment: what can soon no longer be refunded goes first. Its condition is narrower than that of t_refund_unsettled, so that the planner, which knows little of a queue that is long for an hour, cannot take it instead and sort.';
 COMMENT ON INDEX t_refund_in_hand IS 'What a worker has in hand: as many as requests are in flight. Found again when the worker is gone.';
 COMMENT ON INDEX t_refund_attention IS 'The refunds that wait for a person.';
 

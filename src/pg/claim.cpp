@@ -7,6 +7,7 @@
 #include "pg/dispatch_bridge.h"
 #include "pg/encoding.h"
 #include "pg/fault_point.h"
+#include "pg/pace.h"
 #include "pg/pg.h"
 #include "pg/settings.h"
 #include "pg/statement.h"
@@ -27,6 +28,11 @@ constexpr int handful = 32;
 // The spacing is counted from claim to claim, but the gateway counts from arrival to arrival: a
 // first request that is longer on its way, over a new connection, must not bring the two too close.
 constexpr double spacing_margin_s = 1;
+
+// How long it takes from the start of a transaction that queues a refund to its commit, but for
+// few.
+constexpr int usual_delay_ms = 100;
+constexpr TimestampTz before_all = DT_NOBEGIN;
 
 // What goes first: an idle refund window is not worth the money that can no longer be sent back.
 constexpr std::int64_t urgent_s = 7LL * 24 * 3600;
@@ -84,8 +90,6 @@ constexpr std::int64_t urgent_s = 7LL * 24 * 3600;
     " due.is_query, p.status, coalesce(r.gateway_refund_id, ''),"                            \
     " coalesce(p.paid_amount, p.price), r.key_generation"
 
-#define PAYONCE_PARAMETERS \
-    { TEXTOID, INT8OID, TIMESTAMPTZOID, INT8OID, TIMESTAMPTZOID, FLOAT8OID }
 #define PAYONCE_PARAMETERS_AND(TYPE) \
     { TEXTOID, INT8OID, TIMESTAMPTZOID, INT8OID, TIMESTAMPTZOID, FLOAT8OID, TYPE }
 
@@ -96,11 +100,13 @@ struct ClaimStatement {
     Statement spaced;
 };
 
+// $7: what is known to lie before it is settled, and its entries in the index may still be there.
+#define PAYONCE_FROM " AND next_attempt_at >= $7"
 ClaimStatement claim_due = {
-    {PAYONCE_CANDIDATE("", "next_attempt_at") PAYONCE_EVERY_DUE PAYONCE_TAKE, 6,
-     PAYONCE_PARAMETERS},
-    {PAYONCE_CANDIDATE("", "next_attempt_at") PAYONCE_SPACED_DUE PAYONCE_TAKE, 6,
-     PAYONCE_PARAMETERS},
+    {PAYONCE_CANDIDATE(PAYONCE_FROM, "next_attempt_at") PAYONCE_EVERY_DUE PAYONCE_TAKE, 7,
+     PAYONCE_PARAMETERS_AND(TIMESTAMPTZOID)},
+    {PAYONCE_CANDIDATE(PAYONCE_FROM, "next_attempt_at") PAYONCE_SPACED_DUE PAYONCE_TAKE, 7,
+     PAYONCE_PARAMETERS_AND(TIMESTAMPTZOID)},
 };
 #define PAYONCE_ONE " AND refund_no = $7"
 ClaimStatement claim_one = {
@@ -110,6 +116,7 @@ ClaimStatement claim_one = {
      PAYONCE_PARAMETERS_AND(TEXTOID)},
 };
 // Of payments made before $7; what is accepted needs no hurry.
+// The condition of the index t_refund_window, which no other statement can use.
 #define PAYONCE_URGENT " AND window_from < $7 AND status IN (0, 150)"
 ClaimStatement claim_urgent = {
     {PAYONCE_CANDIDATE(PAYONCE_URGENT, "window_from") PAYONCE_EVERY_DUE PAYONCE_TAKE, 7,
@@ -130,10 +137,10 @@ Statement select_put_off = {
 
 Statement select_next_due = {
     "SELECT next_attempt_at FROM {s}.t_refund WHERE gateway = $1"
-    " AND status IN (0, 150, 200) AND lease_owner IS NULL ORDER BY next_attempt_at LIMIT 1"
-    " OFFSET $2",
-    2,
-    {TEXTOID, INT8OID}};
+    " AND status IN (0, 150, 200) AND lease_owner IS NULL AND next_attempt_at >= $3"
+    " ORDER BY next_attempt_at LIMIT 1 OFFSET $2",
+    3,
+    {TEXTOID, INT8OID, TIMESTAMPTZOID}};
 
 const char* kept_utf8(std::uint64_t row, int column, MemoryContext context) {
     const std::string_view text = to_utf8(text_column(row, column));
@@ -198,26 +205,42 @@ TimestampTz lease_end(const GatewayConfig& gateway) {
 // While claiming one by one: how many of a gateway's rows, the longest due, failed in this round
 // and are passed over until the next. However many there are, what is behind them has its turn.
 struct Round {
-    NameData gateway;
     std::int64_t failed;
     TimestampTz next_at;
 };
 
-Round& round_of(const GatewayConfig& gateway, TimestampTz now) {
-    static List* rounds = NIL;  // one for each gateway ever claimed from one by one
-    Round* round = nullptr;
+// Where a gateway's part of the queue begins. What is added later may be due before that, if its
+// transaction took long: so the whole of it is looked through again and again.
+struct Queue {
+    TimestampTz from;
+    Pace whole;
+};
+
+struct Remembered {
+    NameData gateway;
+    Round round;
+    Queue queue;
+};
+
+Remembered& remembered(const GatewayConfig& gateway) {
+    static List* all = NIL;  // one for each gateway ever claimed from
     ListCell* cell = nullptr;
-    foreach (cell, rounds) {
-        auto* known = static_cast<Round*>(lfirst(cell));
-        round = std::strcmp(NameStr(known->gateway), gateway.name) == 0 ? known : round;
+    foreach (cell, all) {
+        auto* known = static_cast<Remembered*>(lfirst(cell));
+        if (std::strcmp(NameStr(known->gateway), gateway.name) == 0) {
+            return *known;
+        }
     }
-    if (round == nullptr) {
-        const MemoryContext previous = MemoryContextSwitchTo(TopMemoryContext);
-        round = static_cast<Round*>(palloc0(sizeof(Round)));
-        namestrcpy(&round->gateway, gateway.name);
-        rounds = lappend(rounds, round);
-        MemoryContextSwitchTo(previous);
-    }
+    const MemoryContext previous = MemoryContextSwitchTo(TopMemoryContext);
+    auto* added = static_cast<Remembered*>(palloc0(sizeof(Remembered)));
+    namestrcpy(&added->gateway, gateway.name);
+    all = lappend(all, added);
+    MemoryContextSwitchTo(previous);
+    return *added;
+}
+
+Round& round_of(const GatewayConfig& gateway, TimestampTz now) {
+    Round* round = &remembered(gateway).round;
     const TimestampTz first_end = TimestampTzPlusMilliseconds(now, failed_row_retry_ms);
     const TimestampTz latest_end =
         TimestampTzPlusMilliseconds(first_end, round->failed * failed_row_more_ms);
@@ -228,9 +251,10 @@ Round& round_of(const GatewayConfig& gateway, TimestampTz now) {
     return *round;
 }
 
-TimestampTz next_due_of(const char* schema, const GatewayConfig& gateway, std::int64_t skipped) {
+TimestampTz next_due_of(const char* schema, const GatewayConfig& gateway, std::int64_t skipped,
+                        TimestampTz from) {
     Parameters parameters;
-    parameters.add(gateway.name).add(skipped);
+    parameters.add(gateway.name).add(skipped).add_time(from);
     return run(select_next_due, schema, parameters) == 0
                ? never
                : optional_time_column(0, 1).value_or(never);
@@ -317,7 +341,7 @@ std::uint64_t claim_one_by_one(const Claimant& claimant, const GatewayConfig& ga
 
 // What the gateway will soon refuse to refund goes first, by age; then what is due, by time.
 std::uint64_t claim_batch(const Claimant& claimant, const GatewayConfig& gateway, int limit,
-                          List** calls) {
+                          TimestampTz from, List** calls) {
     const std::int64_t window_s = gateway.driver->traits.refund_window_s;
     std::uint64_t urgent = 0;
     if (window_s > 0) {
@@ -332,18 +356,32 @@ std::uint64_t claim_batch(const Claimant& claimant, const GatewayConfig& gateway
         return urgent;
     }
     Parameters parameters = claim_parameters(claimant, gateway, left);
+    parameters.add_time(from);
     const std::uint64_t rows = run(form_for(claim_due, gateway), claimant.schema, parameters);
     collect_claimed(claimant.schema, rows, gateway, claimant.context, calls);
     return urgent + rows;
 }
 
 std::uint64_t claim_up_to(const Claimant& claimant, const GatewayConfig& gateway, int limit,
-                          Round* round, List** calls) {
+                          TimestampTz from, Round* round, List** calls) {
     if (limit <= 0) {
         return 0;
     }
     return round != nullptr ? claim_one_by_one(claimant, gateway, limit, round, calls)
-                            : claim_batch(claimant, gateway, limit, calls);
+                            : claim_batch(claimant, gateway, limit, from, calls);
+}
+
+// Looks from where the queue begins, and learns where it does now.
+TimestampTz next_due_in(const char* schema, const GatewayConfig& gateway, Queue* queue,
+                        bool whole) {
+    queue->whole.begin();
+    const TimestampTz due = next_due_of(schema, gateway, 0, whole ? before_all : queue->from);
+    if (whole) {
+        queue->whole.end();
+    }
+    queue->from = std::min(
+        due, TimestampTzPlusMilliseconds(GetCurrentTransactionStartTimestamp(), -usual_delay_ms));
+    return due;
 }
 
 void claim_of_gateway(const Claimant& claimant, const GatewayConfig& gateway, int room,
@@ -351,10 +389,17 @@ void claim_of_gateway(const Claimant& claimant, const GatewayConfig& gateway, in
     const TimestampTz now = GetCurrentTransactionStartTimestamp();
     const int allowance = std::min(room, bridge::allowance(gateway.name, now));
     Round* round = claimant.one_by_one ? &round_of(gateway, now) : nullptr;
-    const std::uint64_t rows = claim_up_to(claimant, gateway, allowance, round, calls);
+    Queue* queue = &remembered(gateway).queue;
+    const bool whole = round != nullptr || queue->whole.is_due(now);
+    const std::uint64_t rows =
+        claim_up_to(claimant, gateway, allowance, whole ? before_all : queue->from, round, calls);
     result->claimed += static_cast<int>(rows);
     const bool skips = round != nullptr && round->failed > 0;
-    const TimestampTz due = next_due_of(claimant.schema, gateway, skips ? round->failed : 0);
+    const TimestampTz due = skips ? next_due_of(claimant.schema, gateway, round->failed, before_all)
+                                  : next_due_in(claimant.schema, gateway, queue, whole);
+    if (!whole) {
+        result->next_due = std::min(result->next_due, queue->whole.next_at());
+    }
     if (skips) {
         result->next_due = std::min(result->next_due, round->next_at);
     }

@@ -6,6 +6,7 @@
 #include "core/refund.h"
 #include "pg/fault_point.h"
 #include "pg/lock.h"
+#include "pg/pace.h"
 #include "pg/pg.h"
 #include "pg/refund_result.h"
 #include "pg/settings.h"
@@ -101,10 +102,18 @@ int give_up_gateway(const char* schema, const Unreachable& gateway, int limit) {
 
 }  // namespace
 
-int give_up_unreachable(const char* schema, const GatewayConfig* gateways, int gateway_count) {
+int give_up_unreachable(const char* schema, const GatewayConfig* gateways, int gateway_count,
+                        TimestampTz* next_look) {
+    static Pace pace;
+    if (!pace.is_due(GetCurrentTimestamp())) {
+        *next_look = std::min(*next_look, pace.next_at());
+        return 0;
+    }
     SPI_connect();
     Parameters none;
+    pace.begin();
     const std::uint64_t rows = run(select_queue_gateways, schema, none);
+    pace.end();
     SPITupleTable* found = SPI_tuptable;
     int given_up = 0;
     for (std::uint64_t row = 0; row < rows && given_up < settings.batch_size; ++row) {
@@ -116,6 +125,9 @@ int give_up_unreachable(const char* schema, const GatewayConfig* gateways, int g
         }
     }
     SPI_finish();
+    if (given_up > 0) {
+        pace = {};  // there may be more
+    }
     return given_up;
 }
 

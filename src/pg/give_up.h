@@ -8,7 +8,9 @@ namespace payonce::pg {
 
 // Inside a transaction of the worker: puts refunds of gateways that do not exist, or must not be
 // used, into attention, each with the reason. Returns how many; at most payonce.batch_size. What is
-// locked is left for the next time.
-int give_up_unreachable(const char* schema, const GatewayConfig* gateways, int gateway_count);
+// locked is left for the next time. Where looking through the queue costs much it is not done each
+// time: then `next_look` is lowered to when it will be.
+int give_up_unreachable(const char* schema, const GatewayConfig* gateways, int gateway_count,
+                        TimestampTz* next_look);
 
 }  // namespace payonce::pg

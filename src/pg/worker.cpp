@@ -657,13 +657,15 @@ void claim_in_transaction(List** calls) {
                 return;
             }
         }
-        const int given_up = give_up_unreachable(schema, worker.gateways, worker.gateway_count);
+        TimestampTz next_look = worker.sweep_at;
+        const int given_up =
+            give_up_unreachable(schema, worker.gateways, worker.gateway_count, &next_look);
         const ClaimResult result =
             claim(schema, worker.lease_owner, worker.gateways, worker.gateway_count,
                   now < worker.one_by_one_until, calls);
         MemoryContextSwitchTo(transaction_context);
         worker.answers_awaited = result.answers_awaited;
-        worker.claim_at = given_up > 0 ? now : std::min(worker.sweep_at, result.next_due);
+        worker.claim_at = given_up > 0 ? now : std::min(next_look, result.next_due);
         if (worker.doubtful_until != 0) {
             worker.claim_at = std::min(worker.claim_at, worker.doubtful_until);
         }
