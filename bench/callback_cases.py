@@ -12,13 +12,11 @@ import typing
 
 import peers
 from database import Database
+from options import CLIENTS
 
 # So far apart that no run reaches the numbers of the next.
 RANGE = 10_000_000
 FIRST_ID = 1_000_000_000
-
-
-ALL_CLIENTS = (1, 2, 16, 64)
 
 
 class Range(typing.NamedTuple):
@@ -52,7 +50,7 @@ class Case(typing.NamedTuple):
     rows: str
     # Counts the payments of a range that are as their callback should have left them.
     processed: str
-    clients: tuple[int, ...] = ALL_CLIENTS
+    clients: tuple[int, ...] = CLIENTS
     # How many callbacks a transaction has, where it is not one.
     sizes: dict[str, int] = {}
 

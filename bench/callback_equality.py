@@ -122,9 +122,13 @@ def race(database: Database, peer: Peer) -> list[typing.Any]:
                  {"each": PAYMENTS_OF_AN_ORDER, "payments": payments})
     script = ("\\set id mod(:n * :clients + :client_id, :payments)\n\\set n :n + 1\n"
               "\\set transaction_id :id\n" + peers.timed_script(peer.name))
-    pgbench(database.name, script, RACING_CLIENTS, f"--transactions={2 * payments // RACING_CLIENTS}",
-            variables={"n": 0, "clients": RACING_CLIENTS, "payments": payments, "success": "true",
-                       "amount": 3200, "currency": "CNY"})
+    try:
+        pgbench(database.name, script, RACING_CLIENTS,
+                f"--transactions={2 * payments // RACING_CLIENTS}",
+                variables={"n": 0, "clients": RACING_CLIENTS, "payments": payments,
+                           "success": "true", "amount": 3200, "currency": "CNY"})
+    except PgbenchFailed as failure:
+        return [str(failure)]
     return [
         database.rows("SELECT status, count(*) FROM t_order GROUP BY status ORDER BY status"),
         database.rows("SELECT status, count(*) FROM t_order_pay GROUP BY status ORDER BY status"),

@@ -32,7 +32,7 @@ class Timing:
         return {name: self._run(name, parts[name]) for name in in_turns(list(parts), number)}
 
     def _prepare(self, expected: Speeds, seconds: float) -> dict[str, Range]:
-        self.database.run("TRUNCATE t_order CASCADE")
+        self.database.truncate("t_order CASCADE")
         parts = {}
         for number, (name, per_s) in enumerate(expected.items()):
             calls = max(math.ceil(per_s * seconds / self.clients / self.case.size_of(name)), 2)
@@ -106,4 +106,4 @@ def measure_callbacks(database: Database, options: Options, progress: Progress) 
             yield Measurement(case.name, case.title, {"fsync": fsync, "clients": clients},
                               "callbacks/s", case.peers[0], speeds)
     database.set(fsync="on")
-    database.run("TRUNCATE t_order CASCADE")
+    database.truncate("t_order CASCADE")

@@ -55,6 +55,8 @@ def fill(database: Database, payments: int, progress: Progress) -> None:
             " FROM generate_series(%(first)s, %(last)s) g",
             {"share": REFUNDS_SHARE, "first": first, "last": min(first + CHUNK, payments) - 1})
         without_triggers(database, HISTORY)
+        # Else the WAL of all of it would lie on the disk.
+        database.run("CHECKPOINT")
     database.run("DROP TABLE history")
 
 

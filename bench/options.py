@@ -20,6 +20,9 @@ CASES = {
 }
 
 
+CLIENTS = (1, 2, 16, 64)
+
+
 @dataclasses.dataclass
 class Options:
     """As the command line says."""
@@ -58,17 +61,15 @@ def read_options(arguments: typing.Sequence[str]) -> Options:
     for case in given.cases:
         if case not in CASES:
             parser.error(f"there is no case '{case}'; there are: {', '.join(CASES)}")
-    options = Options(
-        cases=given.cases or list(CASES),
-        quick=quick,
-        seconds=given.seconds or (0.3 if quick else 1.2),
-        rounds=given.rounds or (1 if quick else 3),
-        clients=given.clients or ([2, 16] if quick else [1, 2, 16, 64]),
-        rows=given.rows or (20_000 if quick else 1_000_000),
-    )
-    if options.seconds <= 0 or options.rounds < 1 or min(options.clients) < 1 or options.rows < 10:
-        print("scripts/bench: numbers must be positive, and --rows at least 10", file=sys.stderr)
-        raise SystemExit(2)
+    usual = Options(given.cases or list(CASES), quick, seconds=0.3 if quick else 1.2,
+                    rounds=1 if quick else 3, clients=[2, 16] if quick else list(CLIENTS),
+                    rows=20_000 if quick else 1_000_000)
+    asked = {name: value for name, value in vars(given).items() if value is not None}
+    options = dataclasses.replace(usual, **{**asked, "cases": usual.cases})
+    if not set(options.clients) <= set(CLIENTS):
+        parser.error(f"--clients are some of {', '.join(map(str, CLIENTS))}")
+    if options.seconds <= 0 or options.rounds < 1 or options.rows < 10:
+        parser.error("--seconds and --rounds must be positive, and --rows at least 10")
     return options
 
 

@@ -34,6 +34,12 @@ build_payonce
 stage programs "building the benchmarks' programs" build_programs
 stage server "starting PostgreSQL" start_server "${settings[@]}"
 stage server "creating the extension" psql --no-psqlrc --quiet --command='CREATE EXTENSION payonce'
-python3 -B "$source_dir/bench/main.py" "${files[@]}" "$build" "$work/t" "$@"
+# Not in the foreground: there bash would not heed a signal until all is measured.
+set -m
+python3 -B "$source_dir/bench/main.py" "${files[@]}" "$build" "$work/t" "$@" </dev/null &
+running_group=$!
+set +m
+wait "$running_group"
+running_group=
 stop_server
 closing_line="The results are in $output."
