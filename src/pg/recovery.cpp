@@ -47,7 +47,7 @@ void record_loss(const char* schema, const RefundRow& refund) {
     evidence.verdict = "lost";
     evidence.error = "the worker ended, or its lease ran out, before the answer was recorded";
     evidence.applied = true;
-    write_evidence(schema, evidence);
+    write_evidence(schema, &evidence, 1);
 }
 
 struct Recoverer {

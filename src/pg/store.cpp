@@ -19,12 +19,8 @@ constexpr int max_suffix_tries = 20;
     "SELECT id, order_id, price, currency, status, gateway, transaction_id, paid_amount," \
     " paid_currency, refund_reserved, attention, paid_gateway, created_at"                \
     " FROM {s}.t_order_pay WHERE id = $1"
-#define PAYONCE_REFUND_COLUMNS                                                          \
-    "SELECT refund_no, payment_id, amount, reason, status, gateway, attempts,"          \
-    " failed_attempts, retry_since, accepted_at, ask_first, number_dead, lease_owner, " \
-    "lease_until, updated_at, sent_at, key_sent_at, key_generation, when_unknown,"      \
-    " gateway_refund_id"                                                                \
-    " FROM {s}.t_refund WHERE refund_no = $1"
+#define PAYONCE_SELECT_REFUND \
+    "SELECT " PAYONCE_REFUND_COLUMNS("") " FROM {s}.t_refund WHERE refund_no = $1"
 #define PAYONCE_LOCK_WAIT " FOR NO KEY UPDATE"
 #define PAYONCE_LOCK_SKIP " FOR NO KEY UPDATE SKIP LOCKED"
 
@@ -39,9 +35,9 @@ Statement select_payment[] = {
     {PAYONCE_PAYMENT_COLUMNS PAYONCE_LOCK_SKIP, 1, {TEXTOID}},
 };
 Statement select_refund[] = {
-    {PAYONCE_REFUND_COLUMNS, 1, {TEXTOID}},
-    {PAYONCE_REFUND_COLUMNS PAYONCE_LOCK_WAIT, 1, {TEXTOID}},
-    {PAYONCE_REFUND_COLUMNS PAYONCE_LOCK_SKIP, 1, {TEXTOID}},
+    {PAYONCE_SELECT_REFUND, 1, {TEXTOID}},
+    {PAYONCE_SELECT_REFUND PAYONCE_LOCK_WAIT, 1, {TEXTOID}},
+    {PAYONCE_SELECT_REFUND PAYONCE_LOCK_SKIP, 1, {TEXTOID}},
 };
 
 Statement update_order_paid = {
@@ -53,10 +49,6 @@ Statement update_payment = {
     " paid_currency = $5, attention = $6, paid_gateway = $7, updated_at = now() WHERE id = $1",
     7,
     {TEXTOID, INT4OID, TEXTOID, INT8OID, TEXTOID, TEXTOID, TEXTOID}};
-Statement update_standing = {
-    "UPDATE {s}.t_order_pay SET status = $2, attention = $3, updated_at = now() WHERE id = $1",
-    3,
-    {TEXTOID, INT4OID, TEXTOID}};
 Statement insert_refund = {
     "INSERT INTO {s}.t_refund (refund_no, payment_id, amount, reason, gateway, window_from, note)"
     " VALUES ($1, $2, $3, $4, $5, $6, $7)",
@@ -64,26 +56,29 @@ Statement insert_refund = {
     {TEXTOID, TEXTOID, INT8OID, TEXTOID, TEXTOID, TIMESTAMPTZOID, TEXTOID}};
 Statement select_refund_numbers = {
     "SELECT refund_no FROM {s}.t_refund WHERE payment_id = $1", 1, {TEXTOID}};
-Statement select_sums = {
-    "SELECT coalesce(sum(amount) FILTER (WHERE status IN (0, 100, 150, 200)), 0)::bigint,"
-    " coalesce(sum(amount) FILTER (WHERE status = 300), 0)::bigint,"
-    " coalesce(sum(amount) FILTER (WHERE status = 500), 0)::bigint"
-    " FROM {s}.t_refund WHERE payment_id = $1",
-    1,
-    {TEXTOID}};
 Statement begin_sending = {
-    "UPDATE {s}.t_refund SET status = 100, updated_at = now() WHERE refund_no = $1", 1, {TEXTOID}};
-Statement update_refund = {
-    "UPDATE {s}.t_refund SET status = $2, failed_attempts = $3, next_attempt_at = $4,"
-    " ask_first = $5, number_dead = $6, accepted_at = $7, finished_at = $8, retry_since = $9,"
-    " gateway_refund_id = coalesce($10, gateway_refund_id),"
-    " last_error = CASE WHEN $2 IN (200, 300) THEN $11 ELSE coalesce($11, last_error) END,"
-    " note = coalesce($12, note), superseded_by = coalesce($13, superseded_by),"
-    " when_unknown = $14, key_sent_at = $15, key_generation = $16,"
-    " lease_owner = NULL, lease_until = NULL, updated_at = now() WHERE refund_no = $1",
+    "UPDATE {s}.t_refund SET status = 100, updated_at = now() WHERE refund_no = ANY ($1)",
+    1,
+    {TEXTARRAYOID}};
+Statement update_refunds = {
+    "UPDATE {s}.t_refund r SET status = u.status, failed_attempts = u.failed_attempts,"
+    " next_attempt_at = u.next_attempt_at, ask_first = u.ask_first, number_dead = u.number_dead,"
+    " accepted_at = u.accepted_at, finished_at = u.finished_at, retry_since = u.retry_since,"
+    " gateway_refund_id = coalesce(u.gateway_refund_id, r.gateway_refund_id),"
+    " last_error = CASE WHEN u.status IN (200, 300) THEN u.last_error"
+    " ELSE coalesce(u.last_error, r.last_error) END,"
+    " note = coalesce(u.note, r.note), superseded_by = coalesce(u.superseded_by, r.superseded_by),"
+    " when_unknown = u.when_unknown, key_sent_at = u.key_sent_at,"
+    " key_generation = u.key_generation,"
+    " lease_owner = NULL, lease_until = NULL, updated_at = now()"
+    " FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)"
+    " u (refund_no, status, failed_attempts, next_attempt_at, ask_first, number_dead, accepted_at,"
+    " finished_at, retry_since, gateway_refund_id, last_error, note, superseded_by, when_unknown,"
+    " key_sent_at, key_generation) WHERE r.refund_no = u.refund_no",
     16,
-    {TEXTOID, INT4OID, INT4OID, TIMESTAMPTZOID, BOOLOID, BOOLOID, TIMESTAMPTZOID, TIMESTAMPTZOID,
-     TIMESTAMPTZOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, INT4OID}};
+    {TEXTARRAYOID, INT4ARRAYOID, INT4ARRAYOID, TIMESTAMPTZARRAYOID, BOOLARRAYOID, BOOLARRAYOID,
+     TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
+     TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID, INT4ARRAYOID}};
 
 template <std::size_t count>
 bool select_one(Statement (&statements)[count], const char* schema, std::string_view id,
@@ -142,27 +137,31 @@ bool read_refund(const char* schema, std::string_view refund_no, RowLock lock, R
     if (!select_one(select_refund, schema, refund_no, lock)) {
         return false;
     }
-    row->refund_no = text_column(0, 1);
-    row->payment_id = text_column(0, 2);
-    row->amount = int64_column(0, 3);
-    row->reason = text_column(0, 4);
-    row->status = static_cast<core::RefundStatus>(int_column(0, 5));
-    row->gateway = text_column(0, 6);
-    row->attempts = int_column(0, 7);
-    row->failed_attempts = int_column(0, 8);
-    row->retry_since = optional_time_column(0, 9);
-    row->accepted_at = optional_time_column(0, 10);
-    row->ask_first = bool_column(0, 11);
-    row->number_dead = bool_column(0, 12);
-    row->lease_owner = optional_int64_column(0, 13);
-    row->lease_until = optional_time_column(0, 14);
-    row->updated_at = optional_time_column(0, 15).value_or(0);
-    row->sent_at = optional_time_column(0, 16);
-    row->key_sent_at = optional_time_column(0, 17);
-    row->key_generation = int_column(0, 18);
-    row->when_unknown = core::when_unknown_of(text_column(0, 19));
-    row->gateway_refund_id = optional_text_column(0, 20);
+    take_refund(0, 1, row);
     return true;
+}
+
+void take_refund(std::uint64_t row, int first, RefundRow* refund) {
+    refund->refund_no = text_column(row, first);
+    refund->payment_id = text_column(row, first + 1);
+    refund->amount = int64_column(row, first + 2);
+    refund->reason = text_column(row, first + 3);
+    refund->status = static_cast<core::RefundStatus>(int_column(row, first + 4));
+    refund->gateway = text_column(row, first + 5);
+    refund->attempts = int_column(row, first + 6);
+    refund->failed_attempts = int_column(row, first + 7);
+    refund->retry_since = optional_time_column(row, first + 8);
+    refund->accepted_at = optional_time_column(row, first + 9);
+    refund->ask_first = bool_column(row, first + 10);
+    refund->number_dead = bool_column(row, first + 11);
+    refund->lease_owner = optional_int64_column(row, first + 12);
+    refund->lease_until = optional_time_column(row, first + 13);
+    refund->updated_at = optional_time_column(row, first + 14).value_or(0);
+    refund->sent_at = optional_time_column(row, first + 15);
+    refund->key_sent_at = optional_time_column(row, first + 16);
+    refund->key_generation = int_column(row, first + 17);
+    refund->when_unknown = core::when_unknown_of(text_column(row, first + 18));
+    refund->gateway_refund_id = optional_text_column(row, first + 19);
 }
 
 void mark_order_paid(const char* schema, std::string_view order_id, std::string_view payment_id) {
@@ -243,21 +242,36 @@ std::string_view new_requested_refund_no(const char* schema, std::string_view pa
     pg_unreachable();
 }
 
-void write_refund_step(const char* schema, const RefundRow& row, const core::RefundStep& step,
-                       const RefundNews& news, TimestampTz now) {
-    if (step.via_sending) {
-        Parameters parameters;
-        parameters.add(row.refund_no);
-        write_row(begin_sending, schema, parameters);
+namespace {
+
+// What news may do to a queued refund leads through sending: the database insists on it.
+void pass_through_sending(const char* schema, const RefundChange* changes, std::size_t count) {
+    ParameterRows rows(begin_sending, count);
+    for (std::size_t i = 0; i < count; ++i) {
+        if (changes[i].step.via_sending) {
+            Parameters row;
+            row.add(changes[i].row.refund_no);
+            rows.add(row);
+        }
     }
+    write_rows(begin_sending, schema, rows);
+}
+
+std::optional<TimestampTz> accepted_after(const RefundChange& change, TimestampTz now) {
+    switch (change.step.status) {
+        case core::RefundStatus::processing:
+            return change.row.accepted_at.value_or(now);
+        case core::RefundStatus::queued:
+            return std::nullopt;  // what is sent again is accepted anew
+        default:
+            return change.row.accepted_at;
+    }
+}
+
+Parameters row_of(const RefundChange& change, TimestampTz now) {
+    const auto& [row, step, news] = change;
     const bool finished =
         step.status == core::RefundStatus::refunded || step.status == core::RefundStatus::cancelled;
-    std::optional<TimestampTz> accepted_at = row.accepted_at;
-    if (step.status == core::RefundStatus::processing && !accepted_at) {
-        accepted_at = now;
-    } else if (step.status == core::RefundStatus::queued) {
-        accepted_at = std::nullopt;  // what is sent again is accepted anew
-    }
     Parameters parameters;
     parameters.add(row.refund_no)
         .add(static_cast<int>(step.status))
@@ -265,7 +279,7 @@ void write_refund_step(const char* schema, const RefundRow& row, const core::Ref
         .add_time(core::is_settled(step.status) ? now : step.next_attempt_at)
         .add(step.ask_first)
         .add(row.number_dead || step.number_dead)
-        .add_time(accepted_at)
+        .add_time(accepted_after(change, now))
         .add_time(finished ? std::optional(now) : std::nullopt)
         .add_time(row.retry_since)
         .add(news.gateway_refund_id)
@@ -275,48 +289,26 @@ void write_refund_step(const char* schema, const RefundRow& row, const core::Ref
         .add(core::name_of(step.when_unknown))
         .add_time(step.new_key ? std::nullopt : row.key_sent_at)
         .add(row.key_generation + (step.new_key ? 1 : 0));
-    write_row(update_refund, schema, parameters);
+    return parameters;
 }
 
-core::RefundSums refund_sums(const char* schema, std::string_view payment_id) {
-    Parameters parameters;
-    parameters.add(payment_id);
-    run(select_sums, schema, parameters);
-    core::RefundSums sums;
-    sums.pending = int64_column(0, 1);
-    sums.refunded = int64_column(0, 2);
-    sums.attention = int64_column(0, 3);
-    return sums;
+}  // namespace
+
+void write_refund_steps(const char* schema, const RefundChange* changes, std::size_t count,
+                        TimestampTz now) {
+    pass_through_sending(schema, changes, count);
+    ParameterRows rows(update_refunds, count);
+    for (std::size_t i = 0; i < count; ++i) {
+        Parameters row = row_of(changes[i], now);
+        rows.add(row);
+    }
+    write_rows(update_refunds, schema, rows);
 }
 
-void update_payment_standing(const char* schema, std::string_view payment_id,
-                             std::string_view refund_no, std::optional<std::string_view> reason) {
-    PaymentRow payment;
-    OrderRow order;
-    if (!read_payment(schema, payment_id, RowLock::wait, &payment) ||
-        !read_order(schema, payment.order_id, RowLock::none, &order)) {
-        return;
-    }
-    if (!core::has_succeeded(payment.status)) {
-        return;
-    }
-    const bool is_winner = order.paid_by && *order.paid_by == payment.id;
-    const core::PaymentStatus target =
-        core::payment_status_after(is_winner, payment.arrived(), refund_sums(schema, payment_id));
-    std::optional<std::string_view> attention = without_attention(payment.attention, refund_no);
-    if (reason) {
-        attention = with_attention(attention, *reason);
-    }
-    if (target == payment.status && attention == payment.attention) {
-        return;
-    }
-    core::PaymentStatus status = payment.status;
-    do {
-        status = core::payment_step_towards(status, target);
-        Parameters parameters;
-        parameters.add(payment.id).add(static_cast<int>(status)).add(attention);
-        write_row(update_standing, schema, parameters);
-    } while (status != target);
+void write_refund_step(const char* schema, const RefundRow& row, const core::RefundStep& step,
+                       const RefundNews& news, TimestampTz now) {
+    const RefundChange change = {row, step, news};
+    write_refund_steps(schema, &change, 1, now);
 }
 
 namespace {

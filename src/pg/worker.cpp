@@ -211,8 +211,8 @@ void set_state(WorkerState state) {
     LWLockRelease(shared->lock);
 }
 
-// What a role's or database's settings say must not change what a commit means or how names are
-// found.
+// What a role's or database's settings say must not change what a commit means, how names are
+// found, or how rows are.
 void override_session_settings() {
     const char* const overrides[][2] = {
         {"application_name", "payonce worker"},
@@ -224,6 +224,13 @@ void override_session_settings() {
         {"statement_timeout", "0"},
         {"idle_in_transaction_session_timeout", "0"},
         {"session_replication_role", "origin"},
+        // Its statements find a few rows each, by index. A plan is kept, and those made while a
+        // table was small must do when it has grown.
+        {"plan_cache_mode", "force_generic_plan"},
+        {"enable_seqscan", "off"},
+        {"enable_hashjoin", "off"},
+        {"enable_mergejoin", "off"},
+        {"jit", "off"},
     };
     for (const auto& override : overrides) {
         SetConfigOption(override[0], override[1], PGC_SUSET, PGC_S_OVERRIDE);
@@ -432,6 +439,7 @@ void finish_recorded(std::size_t index) {
 // The answers that can be recorded now, by their index in the bridge; ascending.
 struct DueAnswers {
     std::size_t* indexes;
+    Applied* applied;
     bool* recorded;
     std::size_t count;
 };
@@ -441,6 +449,7 @@ DueAnswers due_answers() {
     const std::size_t all = bridge::finished_count();
     const std::size_t most = std::min(all, static_cast<std::size_t>(settings.batch_size));
     DueAnswers due = {static_cast<std::size_t*>(palloc(sizeof(std::size_t) * (most + 1))),
+                      static_cast<Applied*>(palloc0(sizeof(Applied) * (most + 1))),
                       static_cast<bool*>(palloc0(most + 1)), 0};
     for (std::size_t i = 0; i < all && due.count < most; ++i) {
         if (bridge::finished(i).retry_at <= now) {
@@ -448,6 +457,16 @@ DueAnswers due_answers() {
         }
     }
     return due;
+}
+
+void note_applied(const DueAnswers& due, std::size_t i, TimestampTz now) {
+    due.recorded[i] = due.applied[i] == Applied::recorded;
+    if (due.applied[i] == Applied::locked) {
+        const int shift =
+            std::min(bridge::finished(due.indexes[i]).deferrals, max_locked_retry_shift);
+        bridge::defer(due.indexes[i], TimestampTzPlusMilliseconds(now, locked_retry_ms << shift),
+                      false);
+    }
 }
 
 // One transaction. What is locked stays, to be tried again soon.
@@ -464,22 +483,15 @@ void record_range(const DueAnswers& due, std::size_t first, std::size_t last) {
     }
     fault_point(FaultPoint::record_begun);
     SPI_connect();
-    const TimestampTz now = GetCurrentTransactionStartTimestamp();
-    TimestampTz next_due = worker.claim_at;
-    for (std::size_t i = first; i < last; ++i) {
-        if (apply_finished(schema, worker.lease_owner, due.indexes[i], &next_due) ==
-            Applied::recorded) {
-            due.recorded[i] = true;
-        } else {
-            const int shift =
-                std::min(bridge::finished(due.indexes[i]).deferrals, max_locked_retry_shift);
-            bridge::defer(due.indexes[i],
-                          TimestampTzPlusMilliseconds(now, locked_retry_ms << shift), false);
-        }
-    }
+    const TimestampTz next_due = apply_finished(schema, worker.lease_owner, due.indexes + first,
+                                                last - first, worker.claim_at, due.applied + first);
     SPI_finish();
     fault_point(FaultPoint::record_committing);
+    const TimestampTz now = GetCurrentTransactionStartTimestamp();
     commit_work();
+    for (std::size_t i = first; i < last; ++i) {
+        note_applied(due, i, now);
+    }
     // What is to be asked or polled again wakes nobody by its commit.
     if (worker.claim_failures == 0) {
         worker.claim_at = next_due;
@@ -495,7 +507,6 @@ bool try_to_record(const DueAnswers& due, std::size_t first, std::size_t last) {
     PG_CATCH();
     {
         recover_from_error(context);
-        std::fill(due.recorded + first, due.recorded + last, false);
         done = false;
     }
     PG_END_TRY();
