@@ -116,6 +116,8 @@ Recovery recover_lost_leases(const char* schema, std::int64_t lease_owner,
         if (run_alone([&] { one = recover(recoverer, text_column(row, 1)); })) {
             all.ended += one.ended;
             all.any_locked = all.any_locked || one.any_locked;
+        } else {
+            all.any_failed = true;
         }
     }
     SPI_finish();
