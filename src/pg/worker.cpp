@@ -33,7 +33,7 @@ namespace {
 constexpr int restart_delay_ms = 1'000;
 constexpr int quick_failure_ms = 10'000;  // a worker that ended within this waits longer
 constexpr int restart_delay_long_ms = 5'000;
-constexpr int gathering_ms = 5;  // answers wait so long for others, while others are under way
+constexpr int gathering_ms = 10;  // answers wait so long for others, while others are under way
 constexpr int locked_retry_ms = 20;
 constexpr int max_locked_retry_shift = 6;
 constexpr int locked_lease_retry_ms = 1'000;   // a sweep looks at all that is in flight
@@ -667,6 +667,10 @@ bool may_dispatch(const char* schema) {
     return activated;
 }
 
+bool was_woken() {
+    return pg_atomic_read_u32(&worker.slot->wakeups) != worker.wakeups_seen;
+}
+
 TimestampTz next_sweep_after(const Recovery& recovered, TimestampTz now) {
     const int most_ms = settings.naptime_s * 1000;
     const int wait_ms = recovered.any_locked   ? locked_lease_retry_ms
@@ -678,6 +682,8 @@ TimestampTz next_sweep_after(const Recovery& recovered, TimestampTz now) {
 // One transaction of the claim; the calls are palloc'd in the cycle's context.
 void claim_in_transaction(List** calls) {
     const TimestampTz now = GetCurrentTimestamp();
+    // What no gateway can be found for comes with a wake-up, or falls due: not with room for more.
+    const bool for_room_alone = worker.claim_at > now && !was_woken();
     worker.claim_at = TimestampTzPlusMilliseconds(now, settings.naptime_s * 1000LL);
     worker.answers_awaited = 0;
     worker.wakeups_seen = pg_atomic_read_u32(&worker.slot->wakeups);
@@ -709,7 +715,8 @@ void claim_in_transaction(List** calls) {
                 return;
             }
         }
-        const int given_up = give_up_unreachable(schema, worker.gateways, worker.gateway_count);
+        const int given_up =
+            for_room_alone ? 0 : give_up_unreachable(schema, worker.gateways, worker.gateway_count);
         const ClaimResult result =
             claim(schema, worker.lease_owner, worker.gateways, worker.gateway_count,
                   now < worker.one_by_one_until, calls);
@@ -780,10 +787,6 @@ void try_to_claim_and_send() {
 }
 
 // --- The loop ----------------------------------------------------------------------------------
-
-bool was_woken() {
-    return pg_atomic_read_u32(&worker.slot->wakeups) != worker.wakeups_seen;
-}
 
 bool should_claim() {
     const TimestampTz now = GetCurrentTimestamp();
@@ -873,6 +876,8 @@ void move_network() {
             try_to_claim_and_send();
             move_network();
         }
+        // A transaction's end leaves the context that is never emptied.
+        MemoryContextSwitchTo(worker.cycle_context);
         record_answers();
         publish_load();
         wait_for_work();
