@@ -167,24 +167,46 @@ std::optional<core::GatewayAnswer> Dispatcher::send(std::uint64_t id, const Tran
     return std::nullopt;
 }
 
-void Dispatcher::start(Call call, DispatchTime time) {
+std::uint64_t Dispatcher::add(Call call) {
     Gateway& gateway = gateways_[call.gateway];
     const std::uint64_t id = next_id_++;
     Transfer begun;
     begun.call = std::move(call);
     begun.configuration = gateway.configuration;
-    const Transfer& transfer = calls_.emplace(id, std::move(begun)).first->second;
+    const auto number = numbers_.insert(begun.call.refund_no);
+    try {
+        calls_.emplace(id, std::move(begun));
+    } catch (...) {
+        numbers_.erase(number);
+        throw;
+    }
     gateway.limiter.started(1);
     ++gateway.in_flight;
+    return id;
+}
+
+Dispatcher::Transfer Dispatcher::remove(std::uint64_t id) {
+    const auto entry = calls_.find(id);
+    Transfer removed = std::move(entry->second);
+    calls_.erase(entry);
+    numbers_.erase(numbers_.find(removed.call.refund_no));
+    --gateways_.at(removed.call.gateway).in_flight;
+    return removed;
+}
+
+void Dispatcher::start(Call call, DispatchTime time) {
+    const std::uint64_t id = add(std::move(call));
     std::optional<core::GatewayAnswer> refusal;
+    // Whatever is thrown is thrown before a byte leaves. The words need no memory: they are short.
     try {
-        refusal = send(id, transfer, time.unix_s);
+        refusal = send(id, calls_.at(id), time.unix_s);
     } catch (const std::bad_alloc&) {
         refusal = not_sent("out of memory");
+    } catch (...) {
+        refusal = not_sent("cannot be built");
     }
     if (refusal) {
-        --gateway.in_flight;
-        finish(std::move(calls_.extract(id).mapped()), std::move(*refusal), 0, 0);
+        finish(remove(id), std::move(*refusal), 0, 0);
     }
 }
 
@@ -241,12 +263,10 @@ void Dispatcher::take_result(const HttpResult& result, DispatchTime time) {
         answer.facts.verdict = core::Verdict::unknown;
     }
     hide_secrets(answer, transfer.configuration->setup);
-    --gateway.in_flight;
     gateway.limiter.answered(answer.facts.verdict == core::Verdict::wait || answer.facts.slow_down,
                              time.now);
     const std::int64_t duration_us = transfer.spent_us + result.duration_us;
-    finish(std::move(calls_.extract(found).mapped()), std::move(answer), result.response.status,
-           duration_us);
+    finish(remove(result.id), std::move(answer), result.response.status, duration_us);
 }
 
 void Dispatcher::advance(DispatchTime time) {
@@ -256,15 +276,25 @@ void Dispatcher::advance(DispatchTime time) {
     }
 }
 
-void Dispatcher::release(std::size_t index) {
-    Gateway& gateway = gateways_.at(finished_[index].call.gateway);
-    ended_ += gateway.unrecorded-- == max_unrecorded ? 1 : 0;
-    finished_.erase(finished_.begin() + static_cast<std::ptrdiff_t>(index));
+void Dispatcher::release(const std::size_t* indexes, std::size_t count) noexcept {
+    std::size_t released = 0;
+    std::size_t kept = count == 0 ? finished_.size() : indexes[0];
+    for (std::size_t i = kept; i < finished_.size(); ++i) {
+        if (released < count && indexes[released] == i) {
+            ended_ +=
+                gateways_.find(finished_[i].call.gateway)->second.unrecorded-- == max_unrecorded
+                    ? 1
+                    : 0;
+            ++released;
+        } else {
+            finished_[kept++] = std::move(finished_[i]);
+        }
+    }
+    finished_.resize(kept);
 }
 
-bool Dispatcher::is_in_flight(std::string_view refund_no) const noexcept {
-    return std::any_of(calls_.begin(), calls_.end(),
-                       [=](const auto& entry) { return entry.second.call.refund_no == refund_no; });
+bool Dispatcher::is_in_flight(const std::string& refund_no) const noexcept {
+    return numbers_.contains(refund_no);
 }
 
 bool Dispatcher::holds(std::string_view refund_no, std::int32_t attempt) const noexcept {

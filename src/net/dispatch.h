@@ -12,6 +12,8 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "core/gateway.h"
@@ -87,7 +89,8 @@ class Dispatcher {
     int in_flight(const std::string& gateway) const;
     int current_limit(const std::string& gateway) const;
 
-    // Begins a call. Whatever prevents it is a finished call with the verdict not_sent.
+    // Begins a call. Whatever prevents it is a finished call with the verdict not_sent. After an
+    // exception (std::bad_alloc) nothing was sent and nothing is held.
     void start(Call call, DispatchTime time);
 
     // Gives back a call that shall not be made after all: a finished call with the verdict
@@ -100,10 +103,10 @@ class Dispatcher {
     void advance(DispatchTime time);
 
     std::deque<FinishedCall>& finished() { return finished_; }
-    // The owner has recorded (or given up) the finished call at this index.
-    void release(std::size_t index);
+    // The owner has recorded (or given up) the finished calls at these indexes, which ascend.
+    void release(const std::size_t* indexes, std::size_t count) noexcept;
     // Whether any attempt of the refund is in flight.
-    bool is_in_flight(std::string_view refund_no) const noexcept;
+    bool is_in_flight(const std::string& refund_no) const noexcept;
     // Whether this attempt of the refund is in flight or not recorded yet.
     bool holds(std::string_view refund_no, std::int32_t attempt) const noexcept;
     // How often room for another call was made since the beginning: by a call that ended, or by a
@@ -137,6 +140,8 @@ class Dispatcher {
                                             std::int64_t unix_s);
     bool read_on(std::uint64_t id, Transfer& transfer, const core::GatewayAnswer& answer,
                  const HttpResult& result, std::int64_t unix_s);
+    std::uint64_t add(Call call);
+    Transfer remove(std::uint64_t id);
     void finish(Transfer transfer, core::GatewayAnswer answer, int http_status,
                 std::int64_t duration_us);
     void take_result(const HttpResult& result, DispatchTime time);
@@ -144,7 +149,8 @@ class Dispatcher {
     HttpClient client_;
     OpensslCrypto crypto_;  // before the gateways, which use it
     std::map<std::string, Gateway> gateways_;
-    std::map<std::uint64_t, Transfer> calls_;
+    std::unordered_map<std::uint64_t, Transfer> calls_;
+    std::unordered_multiset<std::string> numbers_;  // of the refunds in calls_
     std::deque<FinishedCall> finished_;
     std::uint64_t next_id_ = 1;
     std::uint64_t ended_ = 0;

@@ -10,13 +10,14 @@ namespace payonce::pg {
 
 enum class Applied : std::uint8_t {
     recorded,
-    locked,  // somebody holds the order, the payment or the refund: keep the answer, try again
+    locked,   // somebody holds the order, the payment or the refund: keep the answer, try again
+    not_yet,  // it concerns the same payment as another of the batch: its turn is the next
 };
 
-// Inside a transaction and an SPI connection of the worker: records finished call `index` of the
-// bridge and what follows from it. Waits for no lock. Lowers `next_due` to the time of the refund's
-// next attempt.
-Applied apply_finished(const char* schema, std::int64_t lease_owner, std::size_t index,
-                       TimestampTz* next_due);
+// Inside a transaction and an SPI connection of the worker: records these finished calls of the
+// bridge and what follows from them, and says of each what became of it. Waits for no lock. Returns
+// the time of the earliest next attempt, at most `next_due`.
+TimestampTz apply_finished(const char* schema, std::int64_t lease_owner, const std::size_t* indexes,
+                           std::size_t count, TimestampTz next_due, Applied* applied);
 
 }  // namespace payonce::pg

@@ -22,8 +22,10 @@ constexpr int locked_retry_ms = 100;
 // them: every one is an error in the log.
 constexpr int failed_row_retry_ms = 10'000;
 constexpr int failed_row_more_ms = 100;
-// With more waiting than a limit allows, claims come in handfuls, not for every single answer.
-constexpr int handful = 32;
+// With more waiting than a limit allows, claims come in handfuls, not for every single answer: room
+// for one in sixteen may stand empty meanwhile.
+constexpr int handful = 64;
+constexpr int handfuls_in_flight = 16;
 
 // The spacing is counted from claim to claim, but the gateway counts from arrival to arrival: a
 // first request that is longer on its way, over a new connection, must not bring the two too close.
@@ -424,9 +426,10 @@ void claim_of_gateway(const Claimant& claimant, const GatewayConfig& gateway, in
     }
     // Of the gateway that needs the fewest: a slow one must not hold up another. One that is full
     // gets room from the next answer that is recorded, whether any is under way or not.
-    const int enough = bridge::is_full(gateway.name)
-                           ? 1
-                           : std::min(handful, bridge::in_flight(gateway.name) / 4 + 1);
+    const int enough =
+        bridge::is_full(gateway.name)
+            ? 1
+            : std::min(handful, bridge::in_flight(gateway.name) / handfuls_in_flight + 1);
     result->answers_awaited =
         result->answers_awaited == 0 ? enough : std::min(result->answers_awaited, enough);
 }

@@ -105,4 +105,13 @@ inline IndexScanDesc begin_index_scan(Relation table, Relation index, Snapshot s
 #endif
 }
 
+// For the life of the process.
+inline WaitEventSet* create_wait_event_set(int count) {
+#if PG_VERSION_NUM >= 170000
+    return CreateWaitEventSet(nullptr, count);
+#else
+    return CreateWaitEventSet(TopMemoryContext, count);
+#endif
+}
+
 }  // namespace payonce::pg::compat

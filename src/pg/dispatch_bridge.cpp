@@ -143,7 +143,7 @@ std::uint64_t ended() noexcept {
 }
 
 bool is_in_flight(std::string_view refund_no) noexcept {
-    return engine->is_in_flight(refund_no);
+    return guarded(true, [=] { return engine->is_in_flight(std::string(refund_no)); });
 }
 
 bool holds(std::string_view refund_no, std::int32_t attempt) noexcept {
@@ -192,11 +192,8 @@ void defer(std::size_t index, core::Microseconds retry_at, bool failed) noexcept
     ++(failed ? finished.failures : finished.deferrals);
 }
 
-void release(std::size_t index) noexcept {
-    guarded(false, [=] {
-        engine->release(index);
-        return true;
-    });
+void release(const std::size_t* indexes, std::size_t count) noexcept {
+    engine->release(indexes, count);
 }
 
 }  // namespace payonce::pg::bridge

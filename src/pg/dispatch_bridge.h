@@ -86,6 +86,7 @@ std::size_t finished_count() noexcept;
 Finished finished(std::size_t index) noexcept;
 // Recording failed or had to be put off: keep the answer, not to be tried before `retry_at`.
 void defer(std::size_t index, core::Microseconds retry_at, bool failed) noexcept;
-void release(std::size_t index) noexcept;
+// These are recorded, or given up; the indexes ascend.
+void release(const std::size_t* indexes, std::size_t count) noexcept;
 
 }  // namespace payonce::pg::bridge

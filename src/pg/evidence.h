@@ -1,6 +1,7 @@
 // One row of t_refund_attempt for each call to a gateway: the evidence in a dispute.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string_view>
@@ -25,6 +26,6 @@ struct Evidence {
 };
 
 // Inside the caller's SPI connection.
-void write_evidence(const char* schema, const Evidence& evidence);
+void write_evidence(const char* schema, const Evidence* evidence, std::size_t count);
 
 }  // namespace payonce::pg

@@ -47,7 +47,7 @@ void record_loss(const char* schema, const RefundRow& refund) {
     evidence.verdict = "lost";
     evidence.error = "the worker ended, or its lease ran out, before the answer was recorded";
     evidence.applied = true;
-    write_evidence(schema, evidence);
+    write_evidence(schema, &evidence, 1);
 }
 
 struct Recoverer {
@@ -116,6 +116,8 @@ Recovery recover_lost_leases(const char* schema, std::int64_t lease_owner,
         if (run_alone([&] { one = recover(recoverer, text_column(row, 1)); })) {
             all.ended += one.ended;
             all.any_locked = all.any_locked || one.any_locked;
+        } else {
+            all.any_failed = true;
         }
     }
     SPI_finish();

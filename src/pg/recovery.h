@@ -12,6 +12,8 @@ struct Recovery {
     int ended = 0;
     // Some are locked by a session that may let go of them at any time.
     bool any_locked = false;
+    // The rows of some cannot be written: a trigger of the application raises an error.
+    bool any_failed = false;
 };
 
 // Inside a transaction of the worker: ends every lease but of what this worker has in hand, since a

@@ -38,29 +38,79 @@ std::optional<std::string_view> attention_words(const RefundRow& refund,
                                   refund.refund_no.data(), words));
 }
 
+// What succeeded is not dead: a retry must ask about this number, not send under a new one.
+bool is_revived(const RefundChange& change) {
+    return change.step.flag == core::Flag::contradiction &&
+           change.row.status == core::RefundStatus::attention && change.row.number_dead;
+}
+
+bool changes_refund(const RefundChange& change) {
+    return !core::is_settled(change.row.status) || change.step.status != change.row.status ||
+           is_revived(change);
+}
+
+bool concerns_payment(const RefundResult& result) {
+    const auto& [row, step, news] = result.change;
+    // What its attention said about this refund may be over.
+    return core::is_settled(step.status) || step.flag != core::Flag::none ||
+           core::is_settled(row.status) || result.payment_has_attention;
+}
+
+core::RefundSums sums_of_only(std::int64_t amount, core::RefundStatus status) {
+    core::RefundSums sums;
+    if (status == core::RefundStatus::refunded) {
+        sums.refunded = amount;
+    } else if (status == core::RefundStatus::attention) {
+        sums.attention = amount;
+    } else if (status != core::RefundStatus::cancelled) {
+        sums.pending = amount;
+    }
+    return sums;
+}
+
+StandingChange standing_change(const RefundResult& result) {
+    const auto& [row, step, news] = result.change;
+    StandingChange change = {row.payment_id, row.refund_no, attention_words(row, step),
+                             result.payment};
+    if (change.known) {
+        change.known->sums =
+            sums_of_only(row.amount, changes_refund(result.change) ? step.status : row.status);
+    }
+    return change;
+}
+
 }  // namespace
+
+void apply_refund_results(const char* schema, const RefundResult* results, std::size_t count,
+                          TimestampTz now) {
+    auto* changes = static_cast<RefundChange*>(palloc(sizeof(RefundChange) * (count + 1)));
+    auto* standings = static_cast<StandingChange*>(palloc(sizeof(StandingChange) * (count + 1)));
+    std::size_t changed = 0;
+    std::size_t concerned = 0;
+    for (std::size_t i = 0; i < count; ++i) {
+        const RefundChange& change = results[i].change;
+        if (change.step.changes_nothing) {
+            continue;
+        }
+        if (changes_refund(change)) {
+            RefundChange& written = changes[changed++] = change;
+            written.row.number_dead = change.row.number_dead && !is_revived(change);
+        }
+        if (concerns_payment(results[i])) {
+            standings[concerned++] = standing_change(results[i]);
+        }
+    }
+    write_refund_steps(schema, changes, changed, now);
+    if (changed > 0) {
+        fault_point(FaultPoint::refund_step_written);
+    }
+    update_payment_standings(schema, standings, concerned);
+}
 
 void apply_refund_step(const char* schema, const PaymentRow& payment, const RefundRow& refund,
                        const core::RefundStep& step, const RefundNews& news, TimestampTz now) {
-    if (step.changes_nothing) {
-        return;
-    }
-    RefundRow row = refund;
-    // What succeeded is not dead: a retry must ask about this number, not send under a new one.
-    const bool revived = step.flag == core::Flag::contradiction &&
-                         row.status == core::RefundStatus::attention && row.number_dead;
-    row.number_dead = row.number_dead && !revived;
-    if (!core::is_settled(row.status) || step.status != row.status || revived) {
-        write_refund_step(schema, row, step, news, now);
-        fault_point(FaultPoint::refund_step_written);
-    }
-    // What its attention said about this refund may be over.
-    const bool concerns_payment = core::is_settled(step.status) || step.flag != core::Flag::none ||
-                                  core::is_settled(refund.status) || payment.attention.has_value();
-    if (concerns_payment) {
-        update_payment_standing(schema, refund.payment_id, refund.refund_no,
-                                attention_words(refund, step));
-    }
+    const RefundResult result = {{refund, step, news}, payment.attention.has_value(), std::nullopt};
+    apply_refund_results(schema, &result, 1, now);
 }
 
 }  // namespace payonce::pg

@@ -127,6 +127,41 @@ Parameters& Parameters::add_time(std::optional<TimestampTz> time) {
     return time ? add_time(*time) : add_null();
 }
 
+ParameterRows::ParameterRows(const Statement& statement, std::size_t capacity)
+    : statement_(statement), capacity_(capacity) {
+    const std::size_t cells = capacity * static_cast<std::size_t>(statement.parameter_count);
+    values_ = static_cast<Datum*>(palloc(sizeof(Datum) * (cells + 1)));
+    nulls_ = static_cast<bool*>(palloc(cells + 1));
+}
+
+void ParameterRows::add(Parameters& row) {
+    Assert(row.count() == statement_.parameter_count && count_ < capacity_);
+    for (int column = 0; column < row.count(); ++column) {
+        const std::size_t cell = static_cast<std::size_t>(column) * capacity_ + count_;
+        values_[cell] = row.values()[column];
+        nulls_[cell] = row.nulls()[column] == 'n';
+    }
+    ++count_;
+}
+
+Parameters ParameterRows::as_arrays() const {
+    Parameters arrays;
+    for (int column = 0; column < statement_.parameter_count; ++column) {
+        const std::size_t first = static_cast<std::size_t>(column) * capacity_;
+        const Oid element = get_element_type(statement_.parameter_types[column]);
+        std::int16_t length = 0;
+        bool by_value = false;
+        char alignment = 0;
+        get_typlenbyvalalign(element, &length, &by_value, &alignment);
+        int size = static_cast<int>(count_);
+        int lower_bound = 1;
+        arrays.add_datum(PointerGetDatum(construct_md_array(values_ + first, nulls_ + first, 1,
+                                                            &size, &lower_bound, element, length,
+                                                            by_value, alignment)));
+    }
+    return arrays;
+}
+
 std::uint64_t run(Statement& statement, const char* schema, Parameters& parameters) {
     Assert(parameters.count() == statement.parameter_count);
     prepare(statement, schema);
@@ -146,6 +181,16 @@ Portal open_cursor(Statement& statement, const char* schema, Parameters& paramet
 
 void write_row(Statement& statement, const char* schema, Parameters& parameters) {
     if (run(statement, schema, parameters) != 1) {
+        report_not_written(statement, schema);
+    }
+}
+
+void write_rows(Statement& statement, const char* schema, const ParameterRows& rows) {
+    if (rows.count() == 0) {
+        return;
+    }
+    Parameters arrays = rows.as_arrays();
+    if (run(statement, schema, arrays) != rows.count()) {
         report_not_written(statement, schema);
     }
 }

@@ -5,6 +5,7 @@
 // The plan is made again when the schema's name has changed.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string_view>
@@ -50,6 +51,24 @@ class Parameters {
     int count_ = 0;
 };
 
+// The values of many rows for one execution: its parameters are arrays, one for each column, which
+// the statement takes apart with unnest.
+class ParameterRows {
+  public:
+    // For at most `capacity` rows.
+    ParameterRows(const Statement& statement, std::size_t capacity);
+    void add(Parameters& row);
+    std::size_t count() const { return count_; }
+    Parameters as_arrays() const;
+
+  private:
+    const Statement& statement_;
+    std::size_t capacity_;
+    std::size_t count_ = 0;
+    Datum* values_;  // column by column
+    bool* nulls_;
+};
+
 // Runs it inside the caller's SPI connection with a fresh snapshot (at READ COMMITTED); the rows
 // are in SPI_tuptable until SPI_finish. Returns their number (or that of the rows changed).
 std::uint64_t run(Statement& statement, const char* schema, Parameters& parameters);
@@ -71,6 +90,8 @@ void with_memory_of_its_own(Action action) {
 // Runs a statement that is to insert a row, or to update one that is known to be there. An error
 // where it did not: a trigger or rule of the application must not make a silent true of it.
 void write_row(Statement& statement, const char* schema, Parameters& parameters);
+// The same for a statement that is to write each of these rows.
+void write_rows(Statement& statement, const char* schema, const ParameterRows& rows);
 
 // The error of write_row, for whoever writes rows otherwise.
 [[noreturn]] void report_not_written(const Statement& statement, const char* schema);

@@ -138,30 +138,29 @@ RowWrite insert_refund = {&refund_table,
                            {"window_from", TIMESTAMPTZOID},
                            {"note", TEXTOID}}};
 
-Statement update_standing = {
-    "UPDATE {s}.t_order_pay SET status = $2, attention = $3, updated_at = now() WHERE id = $1",
-    3,
-    {TEXTOID, INT4OID, TEXTOID}};
-Statement select_sums = {
-    "SELECT coalesce(sum(amount) FILTER (WHERE status IN (0, 100, 150, 200)), 0)::bigint,"
-    " coalesce(sum(amount) FILTER (WHERE status = 300), 0)::bigint,"
-    " coalesce(sum(amount) FILTER (WHERE status = 500), 0)::bigint"
-    " FROM {s}.t_refund WHERE payment_id = $1",
-    1,
-    {TEXTOID}};
 Statement begin_sending = {
-    "UPDATE {s}.t_refund SET status = 100, updated_at = now() WHERE refund_no = $1", 1, {TEXTOID}};
-Statement update_refund = {
-    "UPDATE {s}.t_refund SET status = $2, failed_attempts = $3, next_attempt_at = $4,"
-    " ask_first = $5, number_dead = $6, accepted_at = $7, finished_at = $8, retry_since = $9,"
-    " gateway_refund_id = coalesce($10, gateway_refund_id),"
-    " last_error = CASE WHEN $2 IN (200, 300) THEN $11 ELSE coalesce($11, last_error) END,"
-    " note = coalesce($12, note), superseded_by = coalesce($13, superseded_by),"
-    " when_unknown = $14, key_sent_at = $15, key_generation = $16,"
-    " lease_owner = NULL, lease_until = NULL, updated_at = now() WHERE refund_no = $1",
+    "UPDATE {s}.t_refund SET status = 100, updated_at = now() WHERE refund_no = ANY ($1)",
+    1,
+    {TEXTARRAYOID}};
+Statement update_refunds = {
+    "UPDATE {s}.t_refund r SET status = u.status, failed_attempts = u.failed_attempts,"
+    " next_attempt_at = u.next_attempt_at, ask_first = u.ask_first, number_dead = u.number_dead,"
+    " accepted_at = u.accepted_at, finished_at = u.finished_at, retry_since = u.retry_since,"
+    " gateway_refund_id = coalesce(u.gateway_refund_id, r.gateway_refund_id),"
+    " last_error = CASE WHEN u.status IN (200, 300) THEN u.last_error"
+    " ELSE coalesce(u.last_error, r.last_error) END,"
+    " note = coalesce(u.note, r.note), superseded_by = coalesce(u.superseded_by, r.superseded_by),"
+    " when_unknown = u.when_unknown, key_sent_at = u.key_sent_at,"
+    " key_generation = u.key_generation,"
+    " lease_owner = NULL, lease_until = NULL, updated_at = now()"
+    " FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)"
+    " u (refund_no, status, failed_attempts, next_attempt_at, ask_first, number_dead, accepted_at,"
+    " finished_at, retry_since, gateway_refund_id, last_error, note, superseded_by, when_unknown,"
+    " key_sent_at, key_generation) WHERE r.refund_no = u.refund_no",
     16,
-    {TEXTOID, INT4OID, INT4OID, TIMESTAMPTZOID, BOOLOID, BOOLOID, TIMESTAMPTZOID, TIMESTAMPTZOID,
-     TIMESTAMPTZOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, INT4OID}};
+    {TEXTARRAYOID, INT4ARRAYOID, INT4ARRAYOID, TIMESTAMPTZARRAYOID, BOOLARRAYOID, BOOLARRAYOID,
+     TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
+     TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID, INT4ARRAYOID}};
 
 // Reads one row of a table.
 bool find_one(Table& table, const char* schema, std::string_view key, RowLock lock, Row* row) {
@@ -277,6 +276,29 @@ bool read_refund(const char* schema, std::string_view refund_no, RowLock lock, R
     }
     *row = refund_in(found);
     return true;
+}
+
+void take_refund(std::uint64_t row, int first, RefundRow* refund) {
+    refund->refund_no = text_column(row, first);
+    refund->payment_id = text_column(row, first + 1);
+    refund->amount = int64_column(row, first + 2);
+    refund->reason = text_column(row, first + 3);
+    refund->status = static_cast<core::RefundStatus>(int_column(row, first + 4));
+    refund->gateway = text_column(row, first + 5);
+    refund->attempts = int_column(row, first + 6);
+    refund->failed_attempts = int_column(row, first + 7);
+    refund->retry_since = optional_time_column(row, first + 8);
+    refund->accepted_at = optional_time_column(row, first + 9);
+    refund->ask_first = bool_column(row, first + 10);
+    refund->number_dead = bool_column(row, first + 11);
+    refund->lease_owner = optional_int64_column(row, first + 12);
+    refund->lease_until = optional_time_column(row, first + 13);
+    refund->updated_at = optional_time_column(row, first + 14).value_or(0);
+    refund->sent_at = optional_time_column(row, first + 15);
+    refund->key_sent_at = optional_time_column(row, first + 16);
+    refund->key_generation = int_column(row, first + 17);
+    refund->when_unknown = core::when_unknown_of(text_column(row, first + 18));
+    refund->gateway_refund_id = optional_text_column(row, first + 19);
 }
 
 namespace {
@@ -425,21 +447,36 @@ std::string_view new_requested_refund_no(const char* schema, std::string_view pa
     pg_unreachable();
 }
 
-void write_refund_step(const char* schema, const RefundRow& row, const core::RefundStep& step,
-                       const RefundNews& news, TimestampTz now) {
-    if (step.via_sending) {
-        Parameters parameters;
-        parameters.add(row.refund_no);
-        write_row(begin_sending, schema, parameters);
+namespace {
+
+// What news may do to a queued refund leads through sending: the database insists on it.
+void pass_through_sending(const char* schema, const RefundChange* changes, std::size_t count) {
+    ParameterRows rows(begin_sending, count);
+    for (std::size_t i = 0; i < count; ++i) {
+        if (changes[i].step.via_sending) {
+            Parameters row;
+            row.add(changes[i].row.refund_no);
+            rows.add(row);
+        }
     }
+    write_rows(begin_sending, schema, rows);
+}
+
+std::optional<TimestampTz> accepted_after(const RefundChange& change, TimestampTz now) {
+    switch (change.step.status) {
+        case core::RefundStatus::processing:
+            return change.row.accepted_at.value_or(now);
+        case core::RefundStatus::queued:
+            return std::nullopt;  // what is sent again is accepted anew
+        default:
+            return change.row.accepted_at;
+    }
+}
+
+Parameters row_of(const RefundChange& change, TimestampTz now) {
+    const auto& [row, step, news] = change;
     const bool finished =
         step.status == core::RefundStatus::refunded || step.status == core::RefundStatus::cancelled;
-    std::optional<TimestampTz> accepted_at = row.accepted_at;
-    if (step.status == core::RefundStatus::processing && !accepted_at) {
-        accepted_at = now;
-    } else if (step.status == core::RefundStatus::queued) {
-        accepted_at = std::nullopt;  // what is sent again is accepted anew
-    }
     Parameters parameters;
     parameters.add(row.refund_no)
         .add(static_cast<int>(step.status))
@@ -447,7 +484,7 @@ void write_refund_step(const char* schema, const RefundRow& row, const core::Ref
         .add_time(core::is_settled(step.status) ? now : step.next_attempt_at)
         .add(step.ask_first)
         .add(row.number_dead || step.number_dead)
-        .add_time(accepted_at)
+        .add_time(accepted_after(change, now))
         .add_time(finished ? std::optional(now) : std::nullopt)
         .add_time(row.retry_since)
         .add(news.gateway_refund_id)
@@ -457,48 +494,26 @@ void write_refund_step(const char* schema, const RefundRow& row, const core::Ref
         .add(core::name_of(step.when_unknown))
         .add_time(step.new_key ? std::nullopt : row.key_sent_at)
         .add(row.key_generation + (step.new_key ? 1 : 0));
-    write_row(update_refund, schema, parameters);
+    return parameters;
 }
 
-core::RefundSums refund_sums(const char* schema, std::string_view payment_id) {
-    Parameters parameters;
-    parameters.add(payment_id);
-    run(select_sums, schema, parameters);
-    core::RefundSums sums;
-    sums.pending = int64_column(0, 1);
-    sums.refunded = int64_column(0, 2);
-    sums.attention = int64_column(0, 3);
-    return sums;
+}  // namespace
+
+void write_refund_steps(const char* schema, const RefundChange* changes, std::size_t count,
+                        TimestampTz now) {
+    pass_through_sending(schema, changes, count);
+    ParameterRows rows(update_refunds, count);
+    for (std::size_t i = 0; i < count; ++i) {
+        Parameters row = row_of(changes[i], now);
+        rows.add(row);
+    }
+    write_rows(update_refunds, schema, rows);
 }
 
-void update_payment_standing(const char* schema, std::string_view payment_id,
-                             std::string_view refund_no, std::optional<std::string_view> reason) {
-    PaymentRow payment;
-    OrderRow order;
-    if (!read_payment(schema, payment_id, RowLock::wait, &payment) ||
-        !read_order(schema, payment.order_id, RowLock::none, &order)) {
-        return;
-    }
-    if (!core::has_succeeded(payment.status)) {
-        return;
-    }
-    const bool is_winner = order.paid_by && *order.paid_by == payment.id;
-    const core::PaymentStatus target =
-        core::payment_status_after(is_winner, payment.arrived(), refund_sums(schema, payment_id));
-    std::optional<std::string_view> attention = without_attention(payment.attention, refund_no);
-    if (reason) {
-        attention = with_attention(attention, *reason);
-    }
-    if (target == payment.status && attention == payment.attention) {
-        return;
-    }
-    core::PaymentStatus status = payment.status;
-    do {
-        status = core::payment_step_towards(status, target);
-        Parameters parameters;
-        parameters.add(payment.id).add(static_cast<int>(status)).add(attention);
-        write_row(update_standing, schema, parameters);
-    } while (status != target);
+void write_refund_step(const char* schema, const RefundRow& row, const core::RefundStep& step,
+                       const RefundNews& news, TimestampTz now) {
+    const RefundChange change = {row, step, news};
+    write_refund_steps(schema, &change, 1, now);
 }
 
 namespace {

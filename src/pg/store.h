@@ -5,6 +5,7 @@
 // t_refund. Rows that a decision rests on are read after the advisory lock was granted.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string_view>
@@ -82,6 +83,16 @@ bool read_order(const char* schema, std::string_view id, RowLock lock, OrderRow*
 bool read_payment(const char* schema, std::string_view id, RowLock lock, PaymentRow* row);
 bool read_refund(const char* schema, std::string_view refund_no, RowLock lock, RefundRow* row);
 
+// The columns of a refund, for statements of others, and the row that they make; `first` is the
+// number of the first of them.
+#define PAYONCE_REFUND_COLUMNS(R)                                                              \
+    R "refund_no, " R "payment_id, " R "amount, " R "reason, " R "status, " R "gateway, " R    \
+      "attempts, " R "failed_attempts, " R "retry_since, " R "accepted_at, " R "ask_first, " R \
+      "number_dead, " R "lease_owner, " R "lease_until, " R "updated_at, " R "sent_at, " R     \
+      "key_sent_at, " R "key_generation, " R "when_unknown, " R "gateway_refund_id"
+inline constexpr int refund_columns = 20;
+void take_refund(std::uint64_t row, int first, RefundRow* refund);
+
 // Of a row that is locked, or of the row with this key.
 void mark_order_paid(TableUse& orders_in_use, Row* order, std::string_view payment_id);
 void mark_order_paid(const char* schema, std::string_view order_id, std::string_view payment_id);
@@ -111,15 +122,42 @@ struct RefundNews {
     std::optional<std::string_view> superseded_by;
 };
 
-// Writes the step on the locked row, ends its lease, and clears or sets what follows from the
-// status.
+// A step of a locked refund.
+struct RefundChange {
+    RefundRow row;
+    core::RefundStep step;
+    RefundNews news;
+};
+
+// Writes each step on its row, ends its lease, and clears or sets what follows from the status. Of
+// a refund at most one step is written at a time.
+void write_refund_steps(const char* schema, const RefundChange* changes, std::size_t count,
+                        TimestampTz now);
 void write_refund_step(const char* schema, const RefundRow& row, const core::RefundStep& step,
                        const RefundNews& news, TimestampTz now);
 
-core::RefundSums refund_sums(const char* schema, std::string_view payment_id);
+// Where a locked payment stands.
+struct Standing {
+    core::PaymentStatus status = core::PaymentStatus::paying;
+    std::int64_t arrived = 0;
+    bool is_winner = false;
+    std::optional<std::string_view> attention;
+    core::RefundSums sums;
+};
 
-// Brings the locked payment's status in line with its refunds. What its attention said about the
-// refund `refund_no` is replaced by `reason`, or removed where that is unset.
+// What a refund's step means for its payment, whose row is locked.
+struct StandingChange {
+    std::string_view payment_id;
+    std::string_view refund_no;
+    std::optional<std::string_view> reason;
+    // With the sums after the step, where the caller knows it; it is read otherwise.
+    std::optional<Standing> known;
+};
+
+// Brings the status of each payment in line with its refunds. What its attention said about the
+// refund is replaced by the reason, or removed where that is unset. Of a payment at most one change
+// is made at a time.
+void update_payment_standings(const char* schema, const StandingChange* changes, std::size_t count);
 void update_payment_standing(const char* schema, std::string_view payment_id,
                              std::string_view refund_no, std::optional<std::string_view> reason);
 

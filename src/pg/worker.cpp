@@ -33,9 +33,12 @@ namespace {
 constexpr int restart_delay_ms = 1'000;
 constexpr int quick_failure_ms = 10'000;  // a worker that ended within this waits longer
 constexpr int restart_delay_long_ms = 5'000;
+constexpr int gathering_ms = 10;  // answers wait so long for others, while others are under way
 constexpr int locked_retry_ms = 20;
 constexpr int max_locked_retry_shift = 6;
-constexpr int locked_lease_retry_ms = 1'000;  // a sweep looks at all that is in flight
+constexpr int locked_lease_retry_ms = 1'000;   // a sweep looks at all that is in flight
+constexpr int failed_lease_retry_ms = 10'000;  // and what fails is an error in the log
+constexpr int unsent_retry_ms = 1'000;         // memory may be had again
 constexpr int failed_retry_ms = 1'000;
 constexpr int max_failed_retry_shift = 6;
 constexpr int max_record_failures = 10;
@@ -60,6 +63,10 @@ struct Worker {
     TimestampTz doubtful_until;  // when options that could not be used are looked at again
     TimestampTz claim_at;        // when to look for due refunds next
     TimestampTz sweep_at;        // when to look for lost leases next
+    WaitEventSet* waits;
+    TimestampTz record_at;    // when to record answers next
+    TimestampTz gathered_at;  // when those that can be recorded have waited long enough for more
+    bool gathering;
     int answers_awaited;         // more is due: look again after so many answers; 0: nothing is
     std::uint64_t ended_before;  // calls that had ended at the last claim
     int claim_failures;          // in a row
@@ -211,8 +218,8 @@ void set_state(WorkerState state) {
     LWLockRelease(shared->lock);
 }
 
-// What a role's or database's settings say must not change what a commit means or how names are
-// found.
+// What a role's or database's settings say must not change what a commit means, how names are
+// found, or how rows are.
 void override_session_settings() {
     const char* const overrides[][2] = {
         {"application_name", "payonce worker"},
@@ -224,6 +231,13 @@ void override_session_settings() {
         {"statement_timeout", "0"},
         {"idle_in_transaction_session_timeout", "0"},
         {"session_replication_role", "origin"},
+        // Its statements find a few rows each, by index. A plan is kept, and those made while a
+        // table was small must do when it has grown.
+        {"plan_cache_mode", "force_generic_plan"},
+        {"enable_seqscan", "off"},
+        {"enable_hashjoin", "off"},
+        {"enable_mergejoin", "off"},
+        {"jit", "off"},
     };
     for (const auto& override : overrides) {
         SetConfigOption(override[0], override[1], PGC_SUSET, PGC_S_OVERRIDE);
@@ -421,33 +435,66 @@ void publish_load() {
 
 // --- Recording answers -------------------------------------------------------------------------
 
-void finish_recorded(std::size_t index) {
+void count_recorded(const std::size_t* indexes, std::size_t count) {
     LWLockAcquire(shared->lock, LW_EXCLUSIVE);
-    ++worker.slot->applied;
-    count_answer(bridge::finished(index));
+    for (std::size_t i = 0; i < count; ++i) {
+        ++worker.slot->applied;
+        count_answer(bridge::finished(indexes[i]));
+    }
     LWLockRelease(shared->lock);
-    bridge::release(index);
 }
 
 // The answers that can be recorded now, by their index in the bridge; ascending.
 struct DueAnswers {
     std::size_t* indexes;
+    Applied* applied;
     bool* recorded;
     std::size_t count;
 };
 
-DueAnswers due_answers() {
-    const TimestampTz now = GetCurrentTimestamp();
+// Notes when the next of the others can be.
+DueAnswers due_answers(TimestampTz now) {
     const std::size_t all = bridge::finished_count();
     const std::size_t most = std::min(all, static_cast<std::size_t>(settings.batch_size));
     DueAnswers due = {static_cast<std::size_t*>(palloc(sizeof(std::size_t) * (most + 1))),
+                      static_cast<Applied*>(palloc0(sizeof(Applied) * (most + 1))),
                       static_cast<bool*>(palloc0(most + 1)), 0};
+    worker.record_at = never;
     for (std::size_t i = 0; i < all && due.count < most; ++i) {
-        if (bridge::finished(i).retry_at <= now) {
+        const TimestampTz retry_at = bridge::finished(i).retry_at;
+        if (retry_at <= now) {
             due.indexes[due.count++] = i;
+        } else {
+            worker.record_at = std::min(worker.record_at, retry_at);
         }
     }
     return due;
+}
+
+// Whether to wait for more answers, since one commit does for many: not for long, and not when none
+// is under way.
+bool is_worth_gathering(const DueAnswers& due, TimestampTz now) {
+    if (due.count >= static_cast<std::size_t>(settings.batch_size) || bridge::transfers() == 0) {
+        return false;
+    }
+    if (!worker.gathering) {
+        worker.gathering = true;
+        worker.gathered_at = TimestampTzPlusMilliseconds(now, gathering_ms);
+    }
+    const bool clock_was_set_back =
+        worker.gathered_at > TimestampTzPlusMilliseconds(now, gathering_ms);
+    worker.record_at = std::min(worker.record_at, worker.gathered_at);
+    return worker.gathered_at > now && !clock_was_set_back;
+}
+
+void note_applied(const DueAnswers& due, std::size_t i, TimestampTz now) {
+    due.recorded[i] = due.applied[i] == Applied::recorded;
+    if (due.applied[i] == Applied::locked) {
+        const int shift =
+            std::min(bridge::finished(due.indexes[i]).deferrals, max_locked_retry_shift);
+        bridge::defer(due.indexes[i], TimestampTzPlusMilliseconds(now, locked_retry_ms << shift),
+                      false);
+    }
 }
 
 // One transaction. What is locked stays, to be tried again soon.
@@ -464,22 +511,15 @@ void record_range(const DueAnswers& due, std::size_t first, std::size_t last) {
     }
     fault_point(FaultPoint::record_begun);
     SPI_connect();
-    const TimestampTz now = GetCurrentTransactionStartTimestamp();
-    TimestampTz next_due = worker.claim_at;
-    for (std::size_t i = first; i < last; ++i) {
-        if (apply_finished(schema, worker.lease_owner, due.indexes[i], &next_due) ==
-            Applied::recorded) {
-            due.recorded[i] = true;
-        } else {
-            const int shift =
-                std::min(bridge::finished(due.indexes[i]).deferrals, max_locked_retry_shift);
-            bridge::defer(due.indexes[i],
-                          TimestampTzPlusMilliseconds(now, locked_retry_ms << shift), false);
-        }
-    }
+    const TimestampTz next_due = apply_finished(schema, worker.lease_owner, due.indexes + first,
+                                                last - first, worker.claim_at, due.applied + first);
     SPI_finish();
     fault_point(FaultPoint::record_committing);
+    const TimestampTz now = GetCurrentTransactionStartTimestamp();
     commit_work();
+    for (std::size_t i = first; i < last; ++i) {
+        note_applied(due, i, now);
+    }
     // What is to be asked or polled again wakes nobody by its commit.
     if (worker.claim_failures == 0) {
         worker.claim_at = next_due;
@@ -495,7 +535,6 @@ bool try_to_record(const DueAnswers& due, std::size_t first, std::size_t last) {
     PG_CATCH();
     {
         recover_from_error(context);
-        std::fill(due.recorded + first, due.recorded + last, false);
         done = false;
     }
     PG_END_TRY();
@@ -519,22 +558,27 @@ void record_one_by_one(const DueAnswers& due) {
 }
 
 void record_answers() {
-    const DueAnswers due = due_answers();
-    if (due.count == 0) {
+    const TimestampTz now = GetCurrentTimestamp();
+    const DueAnswers due = due_answers(now);
+    if (due.count == 0 || is_worth_gathering(due, now)) {
         return;
     }
+    worker.gathering = false;
+    worker.record_at = now;  // what stays is looked at anew
     fault_point(FaultPoint::answers_due);
     if (!try_to_record(due, 0, due.count)) {
         record_one_by_one(due);
     }
     fault_point(FaultPoint::answers_committed);
-    // From the last, so that the other indexes stay valid.
-    for (std::size_t i = due.count; i-- > 0;) {
+    std::size_t recorded = 0;
+    for (std::size_t i = 0; i < due.count; ++i) {
         if (due.recorded[i]) {
-            finish_recorded(due.indexes[i]);
-            fault_point(FaultPoint::answer_released);
+            due.indexes[recorded++] = due.indexes[i];
         }
     }
+    count_recorded(due.indexes, recorded);
+    bridge::release(due.indexes, recorded);
+    fault_point(FaultPoint::answer_released);
 }
 
 // --- Claiming and sending ----------------------------------------------------------------------
@@ -604,6 +648,9 @@ void start_call(const ClaimedCall& claimed) {
         ereport(LOG,
                 (errmsg("payonce: refund \"%s\" was not sent: out of memory", claimed.refund_no),
                  errdetail("It is still leased, and its gateway will be asked.")));
+        worker.sweep_at =
+            std::min(worker.sweep_at, TimestampTzPlusMilliseconds(now, unsent_retry_ms));
+        worker.claim_at = std::min(worker.claim_at, worker.sweep_at);
     }
     if (reason == nullptr) {
         count_claimed(claimed);
@@ -620,11 +667,25 @@ bool may_dispatch(const char* schema) {
     return activated;
 }
 
+bool was_woken() {
+    return pg_atomic_read_u32(&worker.slot->wakeups) != worker.wakeups_seen;
+}
+
+TimestampTz next_sweep_after(const Recovery& recovered, TimestampTz now) {
+    const int most_ms = settings.naptime_s * 1000;
+    const int wait_ms = recovered.any_locked   ? locked_lease_retry_ms
+                        : recovered.any_failed ? failed_lease_retry_ms
+                                               : most_ms;
+    return TimestampTzPlusMilliseconds(now, std::min(wait_ms, most_ms));
+}
+
 // One transaction of the claim; the calls are palloc'd in the cycle's context.
 void claim_in_transaction(List** calls) {
     const TimestampTz now = GetCurrentTimestamp();
-    const TimestampTz next_sweep = TimestampTzPlusMilliseconds(now, settings.naptime_s * 1000LL);
-    worker.claim_at = next_sweep;
+    // What no gateway can be found for comes with a wake-up, or falls due: not with room for more.
+    const TimestampTz planned_at = worker.claim_at;
+    const bool for_room_alone = planned_at > now && !was_woken();
+    worker.claim_at = TimestampTzPlusMilliseconds(now, settings.naptime_s * 1000LL);
     worker.answers_awaited = 0;
     worker.wakeups_seen = pg_atomic_read_u32(&worker.slot->wakeups);
     worker.ended_before = bridge::ended();
@@ -644,9 +705,7 @@ void claim_in_transaction(List** calls) {
         if (worker.sweep_at <= now) {
             const Recovery recovered = recover_lost_leases(schema, worker.lease_owner,
                                                            worker.gateways, worker.gateway_count);
-            worker.sweep_at = recovered.any_locked
-                                  ? TimestampTzPlusMilliseconds(now, locked_lease_retry_ms)
-                                  : next_sweep;
+            worker.sweep_at = next_sweep_after(recovered, now);
             if (recovered.ended > 0) {
                 fault_point(FaultPoint::leases_recovered);
                 // Claimed in a transaction of its own: a second change of a row in one transaction
@@ -657,9 +716,10 @@ void claim_in_transaction(List** calls) {
                 return;
             }
         }
-        TimestampTz next_look = worker.sweep_at;
-        const int given_up =
-            give_up_unreachable(schema, worker.gateways, worker.gateway_count, &next_look);
+        TimestampTz next_look = std::min(worker.sweep_at, for_room_alone ? planned_at : never);
+        const int given_up = for_room_alone ? 0
+                                            : give_up_unreachable(schema, worker.gateways,
+                                                                  worker.gateway_count, &next_look);
         const ClaimResult result =
             claim(schema, worker.lease_owner, worker.gateways, worker.gateway_count,
                   now < worker.one_by_one_until, calls);
@@ -731,10 +791,6 @@ void try_to_claim_and_send() {
 
 // --- The loop ----------------------------------------------------------------------------------
 
-bool was_woken() {
-    return pg_atomic_read_u32(&worker.slot->wakeups) != worker.wakeups_seen;
-}
-
 bool should_claim() {
     const TimestampTz now = GetCurrentTimestamp();
     // A clock that was set back must not keep the queue waiting.
@@ -750,19 +806,19 @@ bool should_claim() {
 }
 
 long wait_ms() {
-    const TimestampTz now = GetCurrentTimestamp();
-    if (was_woken() && worker.claim_failures == 0) {
+    // Since it was last asked, answers may have come in with what was sent.
+    if (should_claim()) {
         return 0;
     }
+    const TimestampTz now = GetCurrentTimestamp();
     long wait = std::min<long>(TimestampDifferenceMilliseconds(now, worker.claim_at),
                                settings.naptime_s * 1000L);
     const int network_ms = bridge::timeout_ms();
     if (network_ms >= 0) {
         wait = std::min<long>(wait, network_ms);
     }
-    for (std::size_t i = 0; i < bridge::finished_count(); ++i) {
-        wait = std::min<long>(wait,
-                              TimestampDifferenceMilliseconds(now, bridge::finished(i).retry_at));
+    if (bridge::finished_count() > 0) {
+        wait = std::min<long>(wait, TimestampDifferenceMilliseconds(now, worker.record_at));
     }
     return wait;
 }
@@ -774,12 +830,18 @@ void wait_for_work() {
         return;
     }
     pgstat_report_activity(STATE_IDLE, nullptr);
-    const int events = WaitLatchOrSocket(
-        MyLatch, WL_LATCH_SET | WL_SOCKET_READABLE | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-        bridge::event_fd(), wait_ms(), PG_WAIT_EXTENSION);
-    if ((events & WL_LATCH_SET) != 0) {
+    WaitEvent event;
+    if (WaitEventSetWait(worker.waits, wait_ms(), &event, 1, PG_WAIT_EXTENSION) > 0 &&
+        (event.events & WL_LATCH_SET) != 0) {
         ResetLatch(MyLatch);
     }
+}
+
+void prepare_waits() {
+    worker.waits = compat::create_wait_event_set(3);
+    AddWaitEventToSet(worker.waits, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, nullptr);
+    AddWaitEventToSet(worker.waits, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, nullptr, nullptr);
+    AddWaitEventToSet(worker.waits, WL_SOCKET_READABLE, bridge::event_fd(), nullptr, nullptr);
 }
 
 void reload_settings() {
@@ -792,6 +854,15 @@ void reload_settings() {
     }
 }
 
+void move_network() {
+    const TimestampTz now = GetCurrentTimestamp();
+    if (!bridge::advance(now, unix_seconds(now))) {
+        // What was lost is still leased; the next worker asks.
+        ereport(FATAL, (errcode(ERRCODE_OUT_OF_MEMORY),
+                        errmsg("payonce: out of memory while reading answers")));
+    }
+}
+
 [[noreturn]] void run_worker() {
     for (;;) {
         // Nothing is under way that a cancel request could mean.
@@ -800,18 +871,17 @@ void reload_settings() {
         reload_settings();
         MemoryContextReset(worker.cycle_context);
         MemoryContextSwitchTo(worker.cycle_context);
-        const TimestampTz now = GetCurrentTimestamp();
-        if (!bridge::advance(now, unix_seconds(now))) {
-            // What was lost is still leased; the next worker asks.
-            ereport(FATAL, (errcode(ERRCODE_OUT_OF_MEMORY),
-                            errmsg("payonce: out of memory while reading answers")));
-        }
+        move_network();
         fault_point(FaultPoint::network_moved);
         pgstat_report_activity(STATE_RUNNING, "recording answers, sending refunds");
-        record_answers();
+        // What is sent now is under way while the answers are recorded.
         if (should_claim()) {
             try_to_claim_and_send();
+            move_network();
         }
+        // A transaction's end leaves the context that is never emptied.
+        MemoryContextSwitchTo(worker.cycle_context);
+        record_answers();
         publish_load();
         wait_for_work();
     }
@@ -830,6 +900,7 @@ void start_worker() {
         ereport(ERROR,
                 (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("payonce: libcurl could not be set up")));
     }
+    prepare_waits();
     worker.cycle_context =
         AllocSetContextCreate(TopMemoryContext, "payonce cycle", ALLOCSET_DEFAULT_SIZES);
     worker.config_context =

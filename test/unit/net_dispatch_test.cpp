@@ -7,6 +7,7 @@
 #include <poll.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cstdint>
 #include <functional>
@@ -14,6 +15,7 @@
 #include <memory>
 #include <mutex>
 #include <set>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -62,6 +64,7 @@ std::string field(std::string_view body, const std::string& name) {
 // gives back its own account where asked to: so it shows whose options an answer is read with.
 constexpr std::string_view never_sent = "never";
 constexpr std::string_view sent_later = "later";
+constexpr std::string_view not_buildable = "broken";
 
 class ScriptedGateway : public core::Gateway {
   public:
@@ -72,6 +75,9 @@ class ScriptedGateway : public core::Gateway {
 
     core::BuiltRequest build(const core::RefundCall& call,
                              const core::SigningMoment& moment) const override {
+        if (call.refund_no == not_buildable) {
+            throw std::length_error("a driver has a bug");
+        }
         if (call.refund_no == never_sent || call.refund_no == sent_later) {
             core::GatewayAnswer refusal;
             refusal.facts.verdict =
@@ -242,6 +248,8 @@ class DispatcherTest : public testing::Test {
         return true;
     }
 
+    void release(std::size_t index) { dispatcher_->release(&index, 1); }
+
     // The one call that finished, recorded.
     FinishedCall take_finished() {
         EXPECT_TRUE(turn_until([&] { return !dispatcher_->finished().empty(); }));
@@ -250,7 +258,7 @@ class DispatcherTest : public testing::Test {
             return {};
         }
         FinishedCall finished = dispatcher_->finished().front();
-        dispatcher_->release(0);
+        release(0);
         return finished;
     }
 
@@ -558,12 +566,29 @@ TEST_F(DispatcherTest, AnswersThatNobodyRecordsStopTheGateway) {
     EXPECT_TRUE(dispatcher_->is_full("g"));
     EXPECT_EQ(allowance("g"), 0);
     const std::uint64_t ended = dispatcher_->ended();
-    dispatcher_->release(500);
+    release(500);
     EXPECT_EQ(dispatcher_->ended(), ended + 1) << "there is room again: the owner must hear of it";
     EXPECT_FALSE(dispatcher_->is_full("g"));
     EXPECT_EQ(allowance("g"), 4);
     EXPECT_FALSE(dispatcher_->holds("r500", 1));
     EXPECT_TRUE(dispatcher_->holds("r501", 1));
+}
+
+TEST_F(DispatcherTest, KeepsTheOrderOfWhatIsNotReleased) {
+    const ScriptedServer server("verdict=succeeded");
+    configure(setup("g", server.url()));
+    for (const char* number : {"r0", "r1", "r2", "r3", "r4", "r5"}) {
+        dispatcher_->give_back(call("g", number), "locked");
+    }
+    const std::array<std::size_t, 3> recorded = {0, 2, 3};
+    dispatcher_->release(recorded.data(), recorded.size());
+    std::string left;
+    for (const FinishedCall& finished : dispatcher_->finished()) {
+        left += finished.call.refund_no + " ";
+    }
+    EXPECT_EQ(left, "r1 r4 r5 ");
+    dispatcher_->release(nullptr, 0);
+    EXPECT_EQ(dispatcher_->finished().size(), 3U);
 }
 
 // ---- Calls that are not made -------------------------------------------------------------------
@@ -578,7 +603,7 @@ TEST_F(DispatcherTest, WhatTheDriverRefusesEndsAtOnce) {
         ASSERT_EQ(dispatcher_->finished().size(), 1U) << "without a turn";
         EXPECT_EQ(dispatcher_->transfers(), 0U);
         EXPECT_EQ(dispatcher_->in_flight("g"), 0);
-        EXPECT_FALSE(dispatcher_->is_in_flight(number));
+        EXPECT_FALSE(dispatcher_->is_in_flight(std::string(number)));
         EXPECT_TRUE(dispatcher_->holds(number, 1));
         EXPECT_EQ(dispatcher_->ended(), ended + 1);
         const FinishedCall finished = take_finished();
@@ -589,6 +614,17 @@ TEST_F(DispatcherTest, WhatTheDriverRefusesEndsAtOnce) {
         EXPECT_FALSE(dispatcher_->holds(number, 1));
     }
     EXPECT_EQ(allowance("g"), 4);
+    EXPECT_TRUE(server.seen().empty());
+}
+
+TEST_F(DispatcherTest, WhatADriverThrowsHoldsNothing) {
+    const ScriptedServer server("verdict=succeeded");
+    configure(setup("g", server.url()));
+    start(call("g", std::string(not_buildable)));
+    EXPECT_FALSE(dispatcher_->is_in_flight(std::string(not_buildable)));
+    EXPECT_EQ(dispatcher_->in_flight("g"), 0);
+    EXPECT_EQ(take_finished().answer.facts.verdict, Verdict::not_sent);
+    EXPECT_FALSE(dispatcher_->holds(not_buildable, 1));
     EXPECT_TRUE(server.seen().empty());
 }
 
