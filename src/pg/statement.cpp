@@ -23,12 +23,17 @@ char* with_schema(const char* sql, const char* schema) {
     return text.data;
 }
 
+bool is_over_arrays(const Statement& statement) {
+    return statement.parameter_count > 0 && statement.parameter_types[0] == TEXTARRAYOID;
+}
+
 void prepare(Statement& statement, const char* schema) {
     if (statement.plan != nullptr && std::strcmp(NameStr(statement.schema), schema) == 0) {
         return;
     }
-    SPIPlanPtr plan = SPI_prepare(with_schema(statement.sql, schema), statement.parameter_count,
-                                  statement.parameter_types);
+    SPIPlanPtr plan = SPI_prepare_cursor(with_schema(statement.sql, schema),
+                                         statement.parameter_count, statement.parameter_types,
+                                         is_over_arrays(statement) ? CURSOR_OPT_GENERIC_PLAN : 0);
     if (plan == nullptr) {
         elog(ERROR, "payonce: SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
     }
@@ -40,6 +45,25 @@ void prepare(Statement& statement, const char* schema) {
     }
     statement.plan = plan;
     namestrcpy(&statement.schema, schema);
+}
+
+// A statement over arrays joins them to its tables, and would read a small table whole. At
+// SERIALIZABLE that is to have read what others change: 40001 for nothing. The plan is kept; what
+// is planned meanwhile for somebody else, in a trigger, is not touched.
+void plan_by_index(const Statement& statement) {
+    if (!enable_seqscan && !enable_hashjoin && !enable_mergejoin) {
+        return;  // in the worker: for all of its statements
+    }
+    const int level = NewGUCNestLevel();
+    for (const char* setting : {"enable_seqscan", "enable_hashjoin", "enable_mergejoin"}) {
+        (void)set_config_option(setting, "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true,
+                                0, false);
+    }
+    CachedPlan* plan = SPI_plan_get_cached_plan(statement.plan);
+    if (plan != nullptr) {
+        ReleaseCachedPlan(plan, CurrentResourceOwner);
+    }
+    AtEOXact_GUC(true, level);
 }
 
 Datum column(std::uint64_t row, int number, bool* is_null) {
@@ -165,6 +189,9 @@ Parameters ParameterRows::as_arrays() const {
 std::uint64_t run(Statement& statement, const char* schema, Parameters& parameters) {
     Assert(parameters.count() == statement.parameter_count);
     prepare(statement, schema);
+    if (is_over_arrays(statement)) {
+        plan_by_index(statement);
+    }
     const int result =
         SPI_execute_plan(statement.plan, parameters.values(), parameters.nulls(), false, 0);
     if (result < 0) {
