@@ -48,17 +48,11 @@ readonly quiet_server_settings=(
 # Of one suite.
 more_server_settings=()
 
-# run_limited NAME FILTER LOG [FACTOR]: runs a suite in silence and sets `suite_status`; one that
-# takes FACTOR times its limit has not passed. Never called in a condition, in which bash would
-# ignore `set -e`.
-run_limited() {
-    local log=$3 limit_s=$((${suite_limits_s[$1]} * ${4:-1})) start=$SECONDS
-    suite=$1
+# wait_limited LOG LIMIT_S [TELL]: waits for the running group and sets `suite_status`; meanwhile
+# calls TELL LOG ELAPSED_S again and again. What takes longer is ended, and has failed.
+wait_limited() {
+    local log=$1 limit_s=$2 tell=${3:-:} start=$SECONDS
     suite_status=0
-    # What a suite that failed has left would be in the way of the next.
-    rm -rf -- "${work:?}/t"
-    mkdir -m 0700 "$work/t"
-    start_in_background "$log" "suite_$suite" "$2"
     while kill -0 "$running_group" 2>/dev/null; do
         sleep 0.2
         if [ $((SECONDS - start)) -ge "$limit_s" ]; then
@@ -67,9 +61,22 @@ run_limited() {
             suite_status=124
             break
         fi
+        "$tell" "$log" $((SECONDS - start))
     done
     [ "$suite_status" -ne 0 ] || wait "$running_group" || suite_status=$?
     running_group=
+}
+
+# run_limited NAME FILTER LOG [FACTOR]: runs a suite in silence and sets `suite_status`; one that
+# takes FACTOR times its limit has not passed. Never called in a condition, in which bash would
+# ignore `set -e`.
+run_limited() {
+    suite=$1
+    # What a suite that failed has left would be in the way of the next.
+    rm -rf -- "${work:?}/t"
+    mkdir -m 0700 "$work/t"
+    start_in_background "$3" "suite_$suite" "$2"
+    wait_limited "$3" $((${suite_limits_s[$suite]} * ${4:-1}))
     stop_everything >>"$log_dir/cleanup.log" 2>&1
 }
 

@@ -12,58 +12,38 @@ total_passed=0
 total_failed=0
 failed_suites=()
 
-# wait_with_progress LOG LIMIT_S: waits for the running group; on a terminal the time and the log's
-# last line are shown meanwhile, elsewhere a sign of life every minute.
-wait_with_progress() {
-    local log=$1 limit_s=$2 start=$SECONDS said=0 elapsed status=0 last
-    while kill -0 "$running_group" 2>/dev/null; do
-        sleep 0.2
-        elapsed=$((SECONDS - start))
-        if [ "$elapsed" -ge "$limit_s" ]; then
-            end_running_group
-            echo "This suite took longer than $limit_s s and was ended." >>"$log"
-            status=124
-            break
-        elif [ -t 1 ] && [ "$elapsed" -gt "$said" ]; then
-            last=$(tail -n 1 "$log" | tr -cd '[:print:]')
-            printf '\r\e[K%s  %d s  %.60s%s' "$dim" "$elapsed" "$last" "$plain"
-            said=$elapsed
-        elif [ $((elapsed / 60)) -gt $((said / 60)) ]; then
-            echo "  still running after $elapsed s"
-            said=$elapsed
-        fi
-    done
-    [ ! -t 1 ] || printf '\r\e[K'
-    [ "$status" -ne 0 ] || wait "$running_group" || status=$?
-    running_group=
-    return "$status"
-}
+told_s=0
 
-# new_failed_assertions: prints what the servers have said of them since it was called last, if theirs
-# are compiled in: also of processes whose end nothing else noticed.
-new_failed_assertions() {
-    local known=$log_dir/assertions
-    touch "$known"
-    find "$log_dir" "$work/t" -name '*.log' -exec grep -h '^TRAP: ' {} + 2>/dev/null |
-        LC_ALL=C sort -u | LC_ALL=C comm -23 - "$known" >"$known.new"
-    cat "$known.new"
-    LC_ALL=C sort -o "$known" "$known" "$known.new"
+# tell_progress LOG ELAPSED_S: on a terminal the time and the log's last line, elsewhere a sign of
+# life every minute.
+tell_progress() {
+    local log=$1 elapsed_s=$2 last
+    if [ -t 1 ] && [ "$elapsed_s" -gt "$told_s" ]; then
+        last=$(tail -n 1 "$log" | tr -cd '[:print:]')
+        printf '\r\e[K%s  %d s  %.60s%s' "$dim" "$elapsed_s" "$last" "$plain"
+        told_s=$elapsed_s
+    elif [ $((elapsed_s / 60)) -gt $((told_s / 60)) ]; then
+        echo "  still running after $elapsed_s s"
+        told_s=$elapsed_s
+    fi
 }
 
 # run_suite NAME FILTER
 run_suite() {
     suite=$1
-    local log=$log_dir/$suite.log start=$SECONDS status=0 passed failed
+    local log=$log_dir/$suite.log start=$SECONDS passed failed
     local -a assertions
     printf '%s%s%s  %s\n' "$bold" "$suite" "$plain" "${suite_titles[$suite]}"
     start_in_background "$log" "suite_$suite" "$2"
-    wait_with_progress "$log" "${suite_limits_s[$suite]}" || status=$?
+    told_s=0
+    wait_limited "$log" "${suite_limits_s[$suite]}" tell_progress
+    [ ! -t 1 ] || printf '\r\e[K'
     stop_everything >>"$log_dir/cleanup.log" 2>&1
     read -r passed failed < <("count_$suite" "$log")
     # What did not get as far as a test failed too.
-    if [ "$failed" -eq 0 ] && { [ "$status" -ne 0 ] || [ "$passed" -eq 0 ]; }; then
+    if [ "$failed" -eq 0 ] && { [ "$suite_status" -ne 0 ] || [ "$passed" -eq 0 ]; }; then
         failed=1
-        [ "$status" -ne 0 ] || echo "No test was run." >>"$log"
+        [ "$suite_status" -ne 0 ] || echo "No test was run." >>"$log"
     fi
     mapfile -t assertions < <(new_failed_assertions)
     [ "${#assertions[@]}" -eq 0 ] || printf 'failed assertion: %s\n' "${assertions[@]}" >>"$log"

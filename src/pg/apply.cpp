@@ -162,7 +162,7 @@ void keep_lockable(Batch* batch, Applied* applied) {
 void take_row(std::uint64_t row, Answer* answer) {
     answer->found = true;
     RefundResult* result = &answer->result;
-    take_refund(row, 7, &result->change.row);
+    result->change.row = refund_at(row, 7);
     const RefundRow& refund = result->change.row;
     Standing payment;
     payment.status = static_cast<core::PaymentStatus>(int_column(row, 2));

@@ -38,13 +38,11 @@ void compose_select(Statement& statement, const Table& table, int by, const char
 
 void copy_result(const Table& table, std::uint64_t number, MemoryContext memory, Row* row) {
     const MemoryContext spi = MemoryContextSwitchTo(memory);
-    row->tuple = nullptr;
+    *row = row_at(table, number, 1);
     for (int i = 0; i < table.column_count; ++i) {
-        row->nulls[i] = column_is_null(number, i + 1);
         if (!row->nulls[i]) {
-            const Datum value = typed_column(number, i + 1, table.columns[i].type);
             const Form_pg_attribute form = TupleDescAttr(SPI_tuptable->tupdesc, i);
-            row->values[i] = datumCopy(value, form->attbyval, form->attlen);
+            row->values[i] = datumCopy(row->values[i], form->attbyval, form->attlen);
         }
     }
     MemoryContextSwitchTo(spi);
@@ -375,6 +373,17 @@ Datum present(const Row& row, int column) {
 }
 
 }  // namespace
+
+Row row_at(const Table& table, std::uint64_t number, int first) {
+    Row row;
+    for (int i = 0; i < table.column_count; ++i) {
+        row.nulls[i] = column_is_null(number, first + i);
+        if (!row.nulls[i]) {
+            row.values[i] = typed_column(number, first + i, table.columns[i].type);
+        }
+    }
+    return row;
+}
 
 std::string_view text_of(const Row& row, int column) {
     return text_in_datum(present(row, column));

@@ -119,6 +119,10 @@ void update_by_key(RowWrite& write, const char* schema, std::string_view key, Pa
 // Inserts a row; columns that `write` does not name have their defaults.
 void insert_row(RowWrite& write, const char* schema, Parameters& values);
 
+// What a statement has read of the table's columns, in their order: `number` is the row of
+// SPI_tuptable, `first` the number of the first column. It lives until SPI_finish.
+Row row_at(const Table& table, std::uint64_t number, int first);
+
 std::string_view text_of(const Row& row, int column);
 std::optional<std::string_view> optional_text_of(const Row& row, int column);
 std::int64_t int64_of(const Row& row, int column);

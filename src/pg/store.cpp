@@ -278,27 +278,8 @@ bool read_refund(const char* schema, std::string_view refund_no, RowLock lock, R
     return true;
 }
 
-void take_refund(std::uint64_t row, int first, RefundRow* refund) {
-    refund->refund_no = text_column(row, first);
-    refund->payment_id = text_column(row, first + 1);
-    refund->amount = int64_column(row, first + 2);
-    refund->reason = text_column(row, first + 3);
-    refund->status = static_cast<core::RefundStatus>(int_column(row, first + 4));
-    refund->gateway = text_column(row, first + 5);
-    refund->attempts = int_column(row, first + 6);
-    refund->failed_attempts = int_column(row, first + 7);
-    refund->retry_since = optional_time_column(row, first + 8);
-    refund->accepted_at = optional_time_column(row, first + 9);
-    refund->ask_first = bool_column(row, first + 10);
-    refund->number_dead = bool_column(row, first + 11);
-    refund->lease_owner = optional_int64_column(row, first + 12);
-    refund->lease_until = optional_time_column(row, first + 13);
-    refund->updated_at = optional_time_column(row, first + 14).value_or(0);
-    refund->sent_at = optional_time_column(row, first + 15);
-    refund->key_sent_at = optional_time_column(row, first + 16);
-    refund->key_generation = int_column(row, first + 17);
-    refund->when_unknown = core::when_unknown_of(text_column(row, first + 18));
-    refund->gateway_refund_id = optional_text_column(row, first + 19);
+RefundRow refund_at(std::uint64_t row, int first) {
+    return refund_in(row_at(refund_table, row, first));
 }
 
 namespace {

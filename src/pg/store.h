@@ -83,15 +83,14 @@ bool read_order(const char* schema, std::string_view id, RowLock lock, OrderRow*
 bool read_payment(const char* schema, std::string_view id, RowLock lock, PaymentRow* row);
 bool read_refund(const char* schema, std::string_view refund_no, RowLock lock, RefundRow* row);
 
-// The columns of a refund, for statements of others, and the row that they make; `first` is the
+// The columns of refund_table, for statements of others, and the refund in them; `first` is the
 // number of the first of them.
 #define PAYONCE_REFUND_COLUMNS(R)                                                              \
     R "refund_no, " R "payment_id, " R "amount, " R "reason, " R "status, " R "gateway, " R    \
       "attempts, " R "failed_attempts, " R "retry_since, " R "accepted_at, " R "ask_first, " R \
       "number_dead, " R "lease_owner, " R "lease_until, " R "updated_at, " R "sent_at, " R     \
       "key_sent_at, " R "key_generation, " R "when_unknown, " R "gateway_refund_id"
-inline constexpr int refund_columns = 20;
-void take_refund(std::uint64_t row, int first, RefundRow* refund);
+RefundRow refund_at(std::uint64_t row, int first);
 
 // Of a row that is locked, or of the row with this key.
 void mark_order_paid(TableUse& orders_in_use, Row* order, std::string_view payment_id);

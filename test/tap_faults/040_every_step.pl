@@ -7,11 +7,9 @@ use warnings;
 
 use FindBin;
 use lib "$FindBin::RealBin/lib", "$FindBin::RealBin/../tap/lib";
-use JSON::PP;
 use Test::More;
 
 use PostgreSQL::Test::Utils;
-use Payonce::Judge;
 use Payonce::Stories;
 use Payonce::TestServer;
 
@@ -39,9 +37,7 @@ for my $point (@points)
 		$stories_at{$point} = $stories_of_backends;
 		next;
 	}
-	my $copy = $server->in_database("at_$point");
-	$server->node->safe_psql('postgres', "CREATE DATABASE at_$point TEMPLATE " . $server->database);
-	$copy->sql('SELECT payonce_activate()');
+	my $copy = Payonce::Stories::copy_of($server, "at_$point");
 	push @databases, $copy;
 	$stories_at{$point} = Payonce::Stories->new($copy, $gateways);
 }
@@ -62,20 +58,7 @@ for my $action ('error', 'out of memory', 'exit')
 	pass("$action: all stories ended well");
 }
 
-# --- The judgement, over all databases
-
-my %tables;
-for my $database (@databases)
-{
-	my $of_one = JSON::PP->new->utf8->decode($database->sql(Payonce::Judge::tables_query()));
-	push @{ $tables{$_} }, @{ $of_one->{$_} } for keys %$of_one;
-	is($database->sql(<<'SQL'), '', $database->database . ': all is well, and nobody is needed');
-SELECT kind, id FROM payonce_check() UNION ALL SELECT kind, id FROM payonce_attention
-UNION ALL SELECT 'unsettled', refund_no FROM t_refund WHERE status <> 300 OR lease_owner IS NOT NULL
-SQL
-}
-is(join("\n", Payonce::Judge::complaints(\%tables, values %$gateways)), '',
-	'the ledgers agree with the tables, nothing was paid out twice');
+Payonce::Stories::judge_all_ok($gateways, @databases);
 my $log = slurp_file($server->node->logfile);
 unlike($log, qr/PANIC|terminated by signal/, 'no error became a crash');
 done_testing();

@@ -6,11 +6,9 @@ use warnings;
 
 use FindBin;
 use lib "$FindBin::RealBin/lib", "$FindBin::RealBin/../tap/lib";
-use JSON::PP;
 use Test::More;
 
 use PostgreSQL::Test::Utils;
-use Payonce::Judge;
 use Payonce::Stories;
 use Payonce::TestServer;
 
@@ -30,9 +28,7 @@ Payonce::Stories::prepare($server, $gateways);
 my (@databases, @stories);
 for my $number (1 .. $at_a_time)
 {
-	my $copy = $server->in_database("shop$number");
-	$server->node->safe_psql('postgres', "CREATE DATABASE shop$number TEMPLATE " . $server->database);
-	$copy->sql('SELECT payonce_activate()');
+	my $copy = Payonce::Stories::copy_of($server, "shop$number");
 	push @databases, $copy;
 	push @stories, Payonce::Stories->new($copy, $gateways);
 }
@@ -56,20 +52,7 @@ for my $point (Payonce::Stories::each_allocation_point($server))
 	cmp_ok($failed, '>', 0, "$point: no memory at $failed allocations, and all ended well");
 }
 
-# --- The judgement, over all databases
-
-my %tables;
-for my $database (@databases)
-{
-	my $of_one = JSON::PP->new->utf8->decode($database->sql(Payonce::Judge::tables_query()));
-	push @{ $tables{$_} }, @{ $of_one->{$_} } for keys %$of_one;
-	is($database->sql(<<'SQL'), '', $database->database . ': all is well, and nobody is needed');
-SELECT kind, id FROM payonce_check() UNION ALL SELECT kind, id FROM payonce_attention
-UNION ALL SELECT 'unsettled', refund_no FROM t_refund WHERE status <> 300 OR lease_owner IS NOT NULL
-SQL
-}
-is(join("\n", Payonce::Judge::complaints(\%tables, values %$gateways)), '',
-	'the ledgers agree with the tables, nothing was paid out twice');
+Payonce::Stories::judge_all_ok($gateways, @databases);
 my $log = slurp_file($server->node->logfile);
 unlike($log, qr/PANIC|terminated by signal/, 'no process crashed');
 like($log, qr/FATAL: .*out of memory while reading answers/, 'a worker that lost answers ends');

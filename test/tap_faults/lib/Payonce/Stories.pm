@@ -13,6 +13,7 @@ use Time::HiRes qw(sleep time);
 use PostgreSQL::Test::Utils;
 use Payonce::Faults;
 use Payonce::Gateway;
+use Payonce::Judge;
 
 my $secret = 'whsec_' . 'cGF5b25jZSB0ZXN0cyBpdHMgZmF1bHQgcG9pbnRz';
 
@@ -62,6 +63,36 @@ sub prepare
 		$server->add_gateway($gateways->{$name});
 		$server->map_user($name, signing_secret => $secret);
 	}
+	return;
+}
+
+# copy_of(SERVER, NAME): a copy of the prepared database that sends by itself.
+sub copy_of
+{
+	my ($server, $name) = @_;
+	my $copy = $server->in_database($name);
+	$server->node->safe_psql('postgres', "CREATE DATABASE $name TEMPLATE " . $server->database);
+	$copy->sql('SELECT payonce_activate()');
+	return $copy;
+}
+
+# judge_all_ok(GATEWAYS, DATABASE, ...): the ledgers of the gateways against all databases together.
+sub judge_all_ok
+{
+	my ($gateways, @databases) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	my %tables;
+	for my $database (@databases)
+	{
+		my $of_one = JSON::PP->new->utf8->decode($database->sql(Payonce::Judge::tables_query()));
+		push @{ $tables{$_} }, @{ $of_one->{$_} } for keys %$of_one;
+		is($database->sql(<<'SQL'), '', $database->database . ': all is well, and nobody is needed');
+SELECT kind, id FROM payonce_check() UNION ALL SELECT kind, id FROM payonce_attention
+UNION ALL SELECT 'unsettled', refund_no FROM t_refund WHERE status <> 300 OR lease_owner IS NOT NULL
+SQL
+	}
+	is(join("\n", Payonce::Judge::complaints(\%tables, values %$gateways)), '',
+		'the ledgers agree with the tables, nothing was paid out twice');
 	return;
 }
 
