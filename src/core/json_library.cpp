@@ -24,8 +24,10 @@ class Reserve {
 
     // False: it is not from here.
     bool give_back(const void* taken) noexcept {
-        const std::less<const void*> is_before;
-        if (is_before(taken, room_.data()) || !is_before(taken, room_.data() + room_.size())) {
+        const std::less<> is_before;
+        const void* begin = room_.data();
+        const void* end = room_.data() + room_.size();
+        if (is_before(taken, begin) || !is_before(taken, end)) {
             return false;
         }
         used_ = --pieces_ == 0 ? 0 : used_;

@@ -12,14 +12,15 @@
 // Not thread-safe once memory has run out: JSON is a matter of one thread here.
 template <>
 struct std::allocator<nlohmann::json> {
-    using value_type = nlohmann::json;
+    using value_type = nlohmann::json;  // NOLINT(readability-identifier-naming): the standard's
 
     allocator() noexcept = default;
     template <typename Other>
+    // NOLINTNEXTLINE(google-explicit-constructor): containers convert one into the other
     explicit(false) allocator(const std::allocator<Other>& /*other*/) noexcept {}
 
-    nlohmann::json* allocate(std::size_t count);
-    void deallocate(nlohmann::json* values, std::size_t count) noexcept;
+    static nlohmann::json* allocate(std::size_t count);
+    static void deallocate(nlohmann::json* values, std::size_t count) noexcept;
 
     friend bool operator==(const allocator& /*a*/, const allocator& /*b*/) noexcept { return true; }
 };

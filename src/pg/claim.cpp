@@ -207,19 +207,19 @@ TimestampTz lease_end(const GatewayConfig& gateway) {
 // While claiming one by one: how many of a gateway's rows, the longest due, failed in this round
 // and are passed over until the next. However many there are, what is behind them has its turn.
 struct Round {
-    std::int64_t failed;
-    TimestampTz next_at;
+    std::int64_t failed = 0;
+    TimestampTz next_at = 0;
 };
 
 // Where a gateway's part of the queue begins. What is added later may be due before that, if its
 // transaction took long: so the whole of it is looked through again and again.
 struct Queue {
-    TimestampTz from;
+    TimestampTz from = 0;
     Pace whole;
 };
 
 struct Remembered {
-    NameData gateway;
+    NameData gateway = {};
     Round round;
     Queue queue;
 };

@@ -14,7 +14,7 @@ namespace payonce::pg {
 // held by the caller.
 struct RefundResult {
     RefundChange change;
-    bool payment_has_attention;
+    bool payment_has_attention = false;
     // Where the payment stands, if this refund is the only one of it that counts; the sums are left
     // out.
     std::optional<Standing> payment;

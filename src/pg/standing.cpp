@@ -68,13 +68,12 @@ Standing standing_in(std::uint64_t row) {
 void add_moves_to_be_read(Moves* moves, const char* schema, const StandingChange* changes,
                           std::size_t count) {
     ParameterRows payments(select_standings, count);
-    auto* asked =
-        static_cast<const StandingChange**>(palloc(sizeof(StandingChange*) * (count + 1)));
+    auto* asked = static_cast<std::size_t*>(palloc(sizeof(std::size_t) * (count + 1)));
     for (std::size_t i = 0; i < count; ++i) {
         if (!changes[i].known) {
             Parameters row;
             row.add(changes[i].payment_id);
-            asked[payments.count()] = &changes[i];
+            asked[payments.count()] = i;
             payments.add(row);
         }
     }
@@ -84,7 +83,7 @@ void add_moves_to_be_read(Moves* moves, const char* schema, const StandingChange
     Parameters parameters = payments.as_arrays();
     const std::uint64_t found = run(select_standings, schema, parameters);
     for (std::uint64_t row = 0; row < found; ++row) {
-        add_move(moves, *asked[int64_column(row, 1) - 1], standing_in(row));
+        add_move(moves, changes[asked[int64_column(row, 1) - 1]], standing_in(row));
     }
 }
 
